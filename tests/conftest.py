@@ -61,7 +61,7 @@ def _guard(event: str, args: tuple[object, ...]) -> None:
         return
     if not _is_own_host(host):
         _refused.append(f"{event} {host}")
-        raise NetworkRefusedError(f"Tests stay on this machine ({event} to {host!r}). Use a local file or server instead.")
+        raise NetworkRefusedError(f"Tests stay on this machine ({event} to {host!r}); use a local file or server.")
 
 
 sys.addaudithook(_guard)
