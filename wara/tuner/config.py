@@ -1,0 +1,156 @@
+"""The options of WaRA and Tiny-WaRA as PEFT configs, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft import PeftConfig
+
+from wara.tuner.errors import AdapterError
+
+GAINS = ("none", "subband", "subband-rank")
+ACTIVATIONS = ("none", "gelu", "soft-threshold")
+
+
+class MethodName(str):
+    """A PEFT type that PEFT's closed enum does not list: a string with the two attributes an enum member has."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The name, as an enum member's value."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """The name, as an enum member's name."""
+        return str(self)
+
+
+WARA = MethodName("WARA")
+TINY_WARA = MethodName("TINY_WARA")
+
+
+@dataclass
+class _SubbandConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
+    """What WaRA and Tiny-WaRA share: where the adapter goes and what happens to the subbands.
+
+    Args:
+        r: rank of the update, 1 up to the smaller side of the adapted layer.
+        wara_alpha: the update is scaled by ``wara_alpha / r``.
+        wara_dropout: probability with which inputs of the adapter are dropped while training, 0 up to (not with) 1.
+        wavelet: a discrete wavelet of PyWavelets.
+        levels: depth of the decomposition; None takes 2, or the deepest that the grid allows when that is less.
+        mode: border mode, see `SubbandTransform`.
+        gains: ``"none"``, one learned gain a ``"subband"``, or one a subband and rank (``"subband-rank"``). Gains start
+            at 1; class and register tokens, which have no subbands, take the gain of the coarsest one.
+        activation: function of the coefficients: ``"none"``, ``"gelu"``, or ``"soft-threshold"`` (wavelet shrinkage
+            with one learned threshold a subband).
+        target_modules: names of the linear layers to adapt; None adapts every attention's ``qkv``.
+        modules_to_save: further modules that are trained and saved whole, usually the head.
+        layers_to_transform: indices of the blocks to adapt; None adapts all.
+        layers_pattern: name of the list of blocks, with ``layers_to_transform``; None finds it.
+        exclude_modules: names of layers to leave alone.
+        grid: rows and columns of the token grid; None reads them from the model.
+        num_prefix_tokens: class and register tokens in front of the grid; None reads it from the model.
+    """
+
+    r: int = field(default=8, metadata={"help": "Rank of the update."})
+    wara_alpha: float = field(default=16, metadata={"help": "The update is scaled by wara_alpha / r."})
+    wara_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
+    wavelet: str = field(default="haar", metadata={"help": "Discrete wavelet, by its name in PyWavelets."})
+    levels: int | None = field(default=None, metadata={"help": "Depth of the wavelet decomposition."})
+    mode: str = field(default="symmetric", metadata={"help": "Border mode of the transform."})
+    gains: str = field(default="subband", metadata={"help": "Learned gains: none, subband or subband-rank."})
+    activation: str = field(default="none", metadata={"help": "none, gelu or soft-threshold."})
+    target_modules: list[str] | str | None = field(default=None, metadata={"help": "Names of layers to adapt."})
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Names of layers to leave."})
+    modules_to_save: list[str] | None = field(default=None, metadata={"help": "Modules trained and saved whole."})
+    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Blocks to adapt."})
+    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the list of blocks."})
+    grid: tuple[int, int] | None = field(default=None, metadata={"help": "Token grid (rows, columns)."})
+    num_prefix_tokens: int | None = field(default=None, metadata={"help": "Tokens in front of the grid."})
+
+    def __post_init__(self) -> None:
+        """Bring the fields into one form and check their values."""
+        super().__post_init__()
+        if isinstance(self.target_modules, list | tuple):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # PEFT matches sets by suffix
+        if isinstance(self.exclude_modules, list | tuple):
+            self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        if self.grid is not None:
+            self.grid = (int(self.grid[0]), int(self.grid[1]))
+        _require_count("r", self.r, "Use a rank of 1 or more, e.g. 8.")
+        if self.levels is not None:
+            _require_count("levels", self.levels, "Use 1 or more, or None to take 2 where the grid allows it.")
+        if not (isinstance(self.wara_alpha, int | float) and self.wara_alpha > 0):
+            raise AdapterError(f"wara_alpha must be above 0, but it is {self.wara_alpha!r}. Twice the rank is usual.")
+        if not (isinstance(self.wara_dropout, int | float) and 0 <= self.wara_dropout < 1):
+            raise AdapterError(f"wara_dropout must be at least 0 and below 1, but it is {self.wara_dropout!r}.")
+        _require_choice("gains", self.gains, GAINS)
+        _require_choice("activation", self.activation, ACTIVATIONS)
+
+
+@dataclass
+class WaraConfig(_SubbandConfig):
+    """Options of WaRA (wavelet low-rank adaptation, arXiv:2506.24092).
+
+    Fields that both methods share (rank, wavelet, gains, where the adapter goes) are described in `_SubbandConfig`.
+
+    Args:
+        init_weights: True starts the update at zero (the usual way); False draws both factors at random, for tests.
+
+    Raises:
+        AdapterError: a field has a value that cannot be used.
+    """
+
+    init_weights: bool = field(default=True, metadata={"help": "Whether the update starts at zero."})
+
+    def __post_init__(self) -> None:
+        """Check the fields and set the method's name."""
+        super().__post_init__()
+        self.peft_type = WARA
+
+
+@dataclass
+class TinyWaraConfig(_SubbandConfig):
+    """Options of Tiny-WaRA: a fixed basis from the pretrained weight, and only `u` numbers a layer learned.
+
+    Fields that both methods share (rank, wavelet, gains, where the adapter goes) are described in `_SubbandConfig`.
+
+    Args:
+        u: length of the learned vector of each layer, 1 or more.
+        projection_seed: seed of the fixed projections.
+        save_projection: whether the basis and the projections are saved with the adapter (a few kB a layer, and the
+            outputs are then the same on every machine), or made anew from the pretrained weight and the seed.
+        init_weights: True starts v at zero, so that the model starts as the base model; False draws it, for tests.
+
+    Raises:
+        AdapterError: a field has a value that cannot be used.
+    """
+
+    r: int = field(default=16, metadata={"help": "Rank of the truncated SVD of the pretrained weight."})
+    u: int = field(default=64, metadata={"help": "Length of the learned vector of each layer."})
+    projection_seed: int = field(default=42, metadata={"help": "Seed of the fixed projections."})
+    save_projection: bool = field(default=True, metadata={"help": "Whether basis and projections are saved."})
+    init_weights: bool = field(default=True, metadata={"help": "Whether v starts at zero."})
+
+    def __post_init__(self) -> None:
+        """Check the fields and set the method's name."""
+        super().__post_init__()
+        self.peft_type = TINY_WARA
+        _require_count("u", self.u, "Use 1 or more, e.g. 64.")
+        if not isinstance(self.projection_seed, int):
+            raise AdapterError(f"projection_seed must be a whole number, but it is {self.projection_seed!r}.")
+
+
+def _require_count(name: str, value: Any, remedy: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise AdapterError(f"{name} must be a whole number of 1 or more, but it is {value!r}. {remedy}")
+
+
+def _require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise AdapterError(f"Unknown {name} {value!r}. Use one of {', '.join(choices)}.")
