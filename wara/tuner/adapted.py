@@ -45,8 +45,7 @@ class AdaptedLayer:
     def update(self, x: Tensor) -> Tensor:
         """Return what the adapter adds to the layer's output: (B, P + N, in) -> (B, P + N, out)."""
         if isinstance(self.module, SubbandLayer):
-            layer: SubbandLayer = self.module
-            return layer.update(x, self.adapter)
+            return SubbandLayer.update(self.module, x, self.adapter)
         return F.linear(F.linear(x.to(self.A.dtype), self.A), self.B)
 
 
