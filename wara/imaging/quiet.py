@@ -1,0 +1,45 @@
+"""Keep decoders from talking: their warnings and logs mean nothing to a reader and may quote a patient's data."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Attributed by the stack level of each warning, so our own modules that call the decoders are named too.
+_MODULES = r"PIL|pydicom|pylibjpeg|openjpeg|gdcm|wara\.imaging"
+_LOCK = threading.Lock()
+_depth = 0
+
+for _name in ("PIL", "pydicom", "pylibjpeg", "openjpeg"):
+    # Without a handler Python prints these records on stderr, and pydicom's can quote values of the header.
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Ignore the decoders' warnings inside the block, in every thread.
+
+    ``warnings.catch_warnings`` swaps a global list and is not safe when threads overlap; here one entry is added
+    by the first block that opens and removed by the last one that closes.
+    """
+    global _depth
+    with _LOCK:
+        _depth += 1
+        if not _entries():
+            warnings.filterwarnings("ignore", module=_MODULES)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _depth -= 1
+            if _depth == 0:
+                # A test runner may have swapped the list meanwhile; then our entry is gone already.
+                for entry in _entries():
+                    warnings.filters.remove(entry)  # type: ignore[attr-defined]
+
+
+def _entries() -> list[object]:
+    return [entry for entry in warnings.filters if getattr(entry[3], "pattern", None) == _MODULES]
