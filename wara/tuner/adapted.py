@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
+from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class AdaptedLayer:
     def update(self, x: Tensor) -> Tensor:
         """Return what the adapter adds to the layer's output: (B, P + N, in) -> (B, P + N, out)."""
         if isinstance(self.module, SubbandLayer):
-            return SubbandLayer.update(self.module, x, self.adapter)
+            return self.module.update(x, self.adapter)
         return F.linear(F.linear(x.to(self.A.dtype), self.A), self.B)
 
 
@@ -57,7 +59,7 @@ def adapted_layers(model: nn.Module, adapter: str | None = None) -> dict[str, Ad
         adapter: the adapter to look at; None takes the active one.
     """
     found: dict[str, AdaptedLayer] = {}
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = cast(PeftModel, model).get_base_model() if isinstance(model, PeftModel) else model
     for name, module in base.named_modules():
         if not isinstance(module, BaseTunerLayer):
             continue
