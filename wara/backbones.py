@@ -10,12 +10,16 @@ import contextlib
 import difflib
 import hashlib
 import os
+import socket
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import timm
 import torch
 from safetensors.torch import load_file
@@ -213,14 +217,15 @@ def _require_transformer(model: nn.Module, name: str) -> None:
 def _untrained(num_classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_UNTRAINED_SEED)
-        model: nn.Module = timm.models.VisionTransformer(
+        model = timm.models.VisionTransformer(
             img_size=224, patch_size=16, embed_dim=96, depth=4, num_heads=3, num_classes=0
         )
     model.reset_classifier(num_classes)  # outside the fork: the head is drawn like every other backbone's
-    model.pretrained_cfg = {  # type: ignore[assignment]  # timm keeps a plain dict there
+    model.pretrained_cfg = {
         "input_size": (3, 224, 224), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "classifier": "head",
     }  # fmt: skip
-    return model
+    plain: nn.Module = model
+    return plain
 
 
 def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
@@ -228,6 +233,12 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
         f"Give a weights file on this machine instead ({name}:FILE.safetensors), or connect to the internet and unset "
         "WARA_OFFLINE."
     )
+    model: nn.Module = timm.create_model(name, pretrained=False, **options)
+    _require_transformer(model, name)
+    kept = _kept_file(model)
+    if kept is not None:
+        _fill(model, _read_weights(kept), name, kept.name)
+        return model
     if not hub_allowed():
         raise InputError(
             "The weights of this backbone are not on this machine, and the model hub is switched off",
@@ -235,9 +246,15 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
             remedy=remedy,
             code="backbone-offline",
         )
-    _require_transformer(timm.create_model(name, pretrained=False, **options), name)
+    if not _hub_answers():
+        raise InputError(
+            "The weights of this backbone are not on this machine, and the model hub cannot be reached",
+            seen=name,
+            remedy=remedy,
+            code="backbone-offline",
+        )
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, **options)
+        fetched: nn.Module = timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # the hub client raises its own and its transport's errors
         raise InputError(
             f"The weights of this backbone could not be fetched from the model hub ({type(error).__name__})",
@@ -245,7 +262,26 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
             remedy=remedy,
             code="backbone-offline",
         ) from error
-    return model
+    return fetched
+
+
+def _kept_file(model: Any) -> Path | None:
+    """Return the weights file that the hub's client keeps from an earlier fetch, if there is one."""
+    repository = model.pretrained_cfg.get("hf_hub_id")
+    kept = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors") if repository else None
+    return Path(kept) if isinstance(kept, str) else None
+
+
+def _hub_answers(timeout: float = 3.0) -> bool:
+    """Whether the hub's host takes a connection; the client itself would retry for most of a minute."""
+    if urllib.request.getproxies().get("https"):
+        return True  # only the proxy can tell
+    host = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        with socket.create_connection((host.hostname, host.port or 443), timeout=timeout):
+            return True
+    except OSError:
+        return False
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
