@@ -1,0 +1,70 @@
+# WaRA Studio as an image, for a CPU or for an NVIDIA GPU.
+#
+#   docker build -t wara-studio .
+#   docker build -t wara-studio:cuda --build-arg DEVICE=cuda .
+#
+# The ordinary Linux build of torch runs on both and brings the CUDA libraries along. For a CPU image of a third of the
+# size, name the index that PyTorch's install page gives for CPU:
+#
+#   docker build -t wara-studio --build-arg TORCH_INDEX_URL=https://... .
+#
+# A mirror, proxy or certificate for pip: --secret id=pip.conf,src=pip.conf (it leaves no trace in the image).
+
+ARG DEVICE=cpu
+
+FROM python:3.11-slim-bookworm AS packages
+ARG TORCH_INDEX_URL=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_INPUT=1 \
+    PIP_PROGRESS_BAR=off
+RUN python -m venv /opt/wara
+COPY requirements.txt /tmp/requirements.txt
+# torch and torchvision first and without dependencies: those come with all the rest, from pip's usual index.
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    if [ -n "${TORCH_INDEX_URL}" ]; then \
+        grep -E '^(torch|torchvision)==' /tmp/requirements.txt > /tmp/torch.txt \
+        && /opt/wara/bin/pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX_URL}" -r /tmp/torch.txt; \
+    fi \
+    && /opt/wara/bin/pip install --no-cache-dir -r /tmp/requirements.txt
+
+FROM python:3.11-slim-bookworm AS base
+COPY --from=packages /opt/wara /opt/wara
+WORKDIR /opt/wara-studio
+COPY LICENSE ./
+COPY wara ./wara
+COPY backend ./backend
+COPY app ./app
+COPY assets ./assets
+# Everything that is written goes under /data or /tmp, so the rest can be mounted read-only.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data/home --shell /usr/sbin/nologin wara \
+    && mkdir -p /data/home /data/tmp \
+    && chown -R wara:wara /data
+ENV PATH=/opt/wara/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/data/home \
+    TMPDIR=/data/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    WARA_DATA_DIR=/data \
+    WARA_HOME=/data/home \
+    WARA_HOST=0.0.0.0 \
+    WARA_PORT=7860
+
+FROM base AS for-cpu
+ENV WARA_DEVICE=cpu
+
+FROM base AS for-cuda
+RUN ["python", "-c", "import torch; assert torch.version.cuda, f'torch {torch.__version__} has no CUDA: drop TORCH_INDEX_URL or name an index with CUDA builds'"]
+ENV WARA_DEVICE=auto \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006
+FROM for-${DEVICE} AS studio
+# By number: Kubernetes can check that it is not root only then.
+USER 10001:10001
+VOLUME /data
+EXPOSE 7860
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['WARA_PORT'] + '/api/v1/health', timeout=8)"]
+CMD ["python", "-m", "backend"]
