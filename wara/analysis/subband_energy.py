@@ -1,0 +1,262 @@
+"""Which scales of detail the tokens of each adapted layer hold, and which ones its update acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from wara.analysis.bands import order_bands
+from wara.analysis.layers import method_of, patch_size_of
+from wara.tuner import AdaptedLayer, SubbandTransform, adapted_layers
+from wara.tuner.layer import SubbandLayer
+from wara.tuner.subbands import max_levels
+
+KINDS = ("tokens", "update")
+
+
+class _Probe:
+    """Energies of one layer: measures what passes through, image by image.
+
+    The update lies in the span of B's r columns, so its coordinates in an orthonormal basis of that span, r numbers a
+    token instead of e, have the same energy: with B = Q R they are z R^T where the update is z B^T. And since A acts
+    on channels and the transform on tokens, the coefficients of z come out of those of the tokens.
+    """
+
+    def __init__(self, layer: AdaptedLayer, transform: SubbandTransform) -> None:
+        self.layer = layer
+        self.bands = list(transform.band_names)
+        device = layer.A.device
+        self.analysis = transform.analysis.to(device=device, dtype=torch.float32)
+        self.of_band = torch.zeros(transform.num_coefficients, len(self.bands), device=device)
+        for band, rows in enumerate(transform.band_slices):
+            self.of_band[rows, band] = 1
+        self.down = layer.A.float().T
+        self.basis, triangle = torch.linalg.qr(layer.B.float())
+        self.up = triangle.T
+        module = layer.module
+        self.has_activation = isinstance(module, SubbandLayer) and module.activation[layer.adapter] != "none"
+        self.gains = None if layer.gains is None else self.of_band @ layer.gains.float()  # (C, r)
+        # Synthesis and analysis again: the identity where the transform is orthogonal, a projection where C > N.
+        self.again = self.analysis @ transform.synthesis.to(self.analysis)
+        self.measured: list[Tensor] = []
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook: keep the energies (B, 2, S) of the tokens and of the update."""
+        x = inputs[0].detach()
+        precision = _precision(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            tokens = torch.matmul(self.analysis.to(precision), self._patches(x).to(precision))
+            update = self._update_by_tokens(x) if self.has_activation else self._update(tokens)
+            self.measured.append(torch.stack([self._energy(tokens), self._energy(update)], dim=1))
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        if tokens.dim() == 4:  # (B, H, W, d), as models without prefix tokens may have it
+            tokens = tokens.flatten(1, 2)
+        return tokens[:, self.layer.num_prefix_tokens :]
+
+    def _update(self, coefficients: Tensor) -> Tensor:
+        """Return the update's coefficients (B, C, r) from those of the tokens (B, C, d)."""
+        z = torch.matmul(coefficients, self.down.to(coefficients.dtype)).float()
+        if self.gains is not None:
+            z = torch.matmul(self.again, z * self.gains)
+        return torch.matmul(z, self.up)
+
+    def _update_by_tokens(self, x: Tensor) -> Tensor:
+        """Return the same through the layer's own update, for one that is not linear in the tokens."""
+        return torch.matmul(self.analysis, self._patches(self.layer.update(x.float()).float() @ self.basis))
+
+    def _energy(self, coefficients: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(coefficients, dim=-1, dtype=torch.float32)
+        energy: Tensor = norms.square() @ self.of_band
+        return energy
+
+    def even_share(self) -> list[float]:
+        """Share of each band in the energy of tokens without any structure (white noise)."""
+        energy = self.analysis.double().square().sum(dim=1) @ self.of_band.double()
+        return [float(e) for e in energy / energy.sum()]
+
+
+def _precision(device: str) -> torch.dtype:
+    """Return the dtype of the large product: bf16 where the model itself runs in it, float32 otherwise.
+
+    Energies are then within 0.1 % of a fraction, and measuring stays cheap beside a forward pass. Never float16, whose
+    range a coefficient may leave.
+    """
+    in_bf16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    return torch.bfloat16 if in_bf16 else torch.float32
+
+
+class SubbandEnergy:
+    """Streaming measurement of energy by layer and subband over a set of images.
+
+    For each adapted layer the patch tokens that enter it, x (N, d), and the update that the adapter adds, u (N, e),
+    are transformed over the token grid; the energy of a subband is the sum of its squared coefficients over channels.
+    Energies are summed over images and given as fractions over the subbands. Prefix tokens have no place in the
+    picture and are left out. Where the transform is not orthogonal (longer wavelets, odd grids) the fractions are
+    those of the coefficients, which then overlap a little.
+
+    Args:
+        model: a PEFT model with WaRA, Tiny-WaRA or LoRA layers; it runs in evaluation mode meanwhile.
+        classes: names of the classes, in the order of the labels.
+        adapter: the adapter to look at; None takes the active one.
+        wavelet: wavelet for layers without a transform of their own (LoRA).
+        levels: depth for such layers, less where the grid does not allow it.
+        patch_size: width of a token in pixels; None reads it from the model.
+        method: name of the method, for colours and captions; None finds it.
+
+    Raises:
+        ValueError: if the model has no adapted layer.
+
+    Example::
+
+        with SubbandEnergy(model, classes) as energy:
+            for images, labels in batches:
+                logits = energy.add(images, labels)
+        data = energy.result()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        *,
+        adapter: str | None = None,
+        wavelet: str = "haar",
+        levels: int = 2,
+        patch_size: int | None = None,
+        method: str | None = None,
+    ) -> None:
+        layers = adapted_layers(model, adapter)
+        if not layers:
+            raise ValueError("the model has no adapted layer; subband energy needs WaRA, Tiny-WaRA or LoRA layers")
+        self._model, self.classes = model, list(classes)
+        self._own_transform = all(layer.transform is not None for layer in layers.values())
+        device = next(iter(layers.values())).A.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):  # a caller may stand inside autocast already
+            self._probes = [_Probe(x, x.transform or _stand_in(x, wavelet, levels)) for x in layers.values()]
+        transform = next(iter(layers.values())).transform
+        self._wavelet = transform.wavelet if transform else wavelet
+        self._bands = order_bands(band for probe in self._probes for band in probe.bands)
+        self._patch_size = patch_size or patch_size_of(model)
+        self._method = method or method_of(layers)
+        shape = (len(self.classes), len(KINDS), len(layers), len(self._bands))
+        self._sums = torch.zeros(shape, dtype=torch.float64)
+        self._counts = [0] * len(self.classes)
+        self._handles: list[RemovableHandle] = []
+        self._was_training = False
+
+    def __enter__(self) -> Self:
+        """Put the hooks in and the model into evaluation mode."""
+        self._was_training = self._model.training
+        self._model.eval()
+        self._handles = [probe.layer.module.register_forward_pre_hook(probe) for probe in self._probes]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the hooks out again and restore the model's mode."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._model.train(self._was_training)
+
+    def add(self, images: Tensor, labels: Tensor | Sequence[int]) -> Tensor:
+        """Run a batch through the model and count its energies.
+
+        Args:
+            images: (B, 3, height, width), as the model takes them.
+            labels: (B,) class of each image, in ``range(len(classes))``.
+
+        Returns:
+            The model's output, so that one pass can predict and measure.
+
+        Raises:
+            RuntimeError: outside the ``with`` block.
+            ValueError: if labels do not belong to the images or the classes.
+        """
+        if not self._handles:
+            raise RuntimeError("SubbandEnergy.add works inside its with block only")
+        index = torch.as_tensor(labels, dtype=torch.int64).cpu()
+        if index.shape != images.shape[:1]:
+            raise ValueError(f"labels of shape {tuple(index.shape)} for {len(images)} images")
+        if len(index) and not (0 <= int(index.min()) <= int(index.max()) < len(self.classes)):
+            raise ValueError(f"labels {int(index.min())} to {int(index.max())} for {len(self.classes)} classes")
+        for probe in self._probes:
+            probe.measured.clear()
+        with torch.inference_mode():
+            output: Tensor = self._model(images)
+            for position, probe in enumerate(self._probes):
+                columns = [self._bands.index(band) for band in probe.bands]
+                for measured in probe.measured:  # (B, 2, S); once unless the model calls a layer again
+                    energy = torch.zeros(len(index), len(KINDS), len(self._bands), dtype=torch.float64)
+                    energy[:, :, columns] = measured.cpu().double()
+                    self._sums[:, :, position].index_add_(0, index, energy)
+                probe.measured.clear()
+        for label in index.tolist():
+            self._counts[label] += 1
+        return output
+
+    def result(self) -> dict[str, Any]:
+        """Return what was measured, as JSON-able plain values.
+
+        Returns:
+            ``bands`` (coarse to fine), ``layers``, ``classes``, ``overall``: ``{"tokens": rows, "update": rows}`` with
+            one row of S fractions a layer (None where there is no energy at all, as of an update that is still zero),
+            ``per_class``: ``{class: the same}``, ``even``: rows for energy without any structure, ``n_images``:
+            ``{"overall": n, "per_class": {class: n}}``, ``wavelet``, ``levels``, ``grid``, ``patch_size``,
+            ``method``, ``own_transform`` and ``note`` (a sentence where the transform is a stand-in).
+        """
+        note = None if self._own_transform else _STAND_IN_NOTE.format(wavelet=self._wavelet.capitalize())
+        sums = self._sums
+        return {
+            "format": 1,
+            "bands": self._bands,
+            "layers": [probe.layer.name for probe in self._probes],
+            "wavelet": self._wavelet,
+            "levels": max(int(band[1:]) for band in self._bands),
+            "grid": list(self._probes[0].layer.grid),
+            "patch_size": self._patch_size,
+            "method": self._method,
+            "own_transform": self._own_transform,
+            "note": note,
+            "classes": self.classes,
+            "overall": _fractions(sums.sum(dim=0)),
+            "per_class": {label: _fractions(sums[c]) for c, label in enumerate(self.classes)},
+            "even": self._even(),
+            "n_images": {
+                "overall": sum(self._counts),
+                "per_class": dict(zip(self.classes, self._counts, strict=True)),
+            },
+        }
+
+    def _even(self) -> list[list[float]]:
+        rows = []
+        for probe in self._probes:
+            share = dict(zip(probe.bands, probe.even_share(), strict=True))
+            rows.append([share.get(band, 0.0) for band in self._bands])
+        return rows
+
+
+_STAND_IN_NOTE = (
+    "This method has no wavelet transform of its own; "
+    "its layers were looked at through a {wavelet} transform of the token grid."
+)
+
+
+def _stand_in(layer: AdaptedLayer, wavelet: str, levels: int) -> SubbandTransform:
+    """Return a transform of the layer's grid for an adapter that has none."""
+    return SubbandTransform(layer.grid, wavelet, min(levels, max_levels(layer.grid)))
+
+
+def _fractions(energy: Tensor) -> dict[str, list[list[float] | None]]:
+    """Turn energies (2, L, S) into fractions over S."""
+    shares: dict[str, list[list[float] | None]] = {}
+    for kind, rows in zip(KINDS, energy, strict=True):
+        shares[kind] = [(row / row.sum()).tolist() if row.sum() > 0 else None for row in rows]
+    return shares
