@@ -60,6 +60,16 @@ def read_square(data: bytes, name: str, size: int, fit: str = "pad") -> tuple[Pi
     return fit_square(image.pixels, size, fit), image
 
 
+def check_image(data: bytes, name: str) -> DecodedImage:
+    """Decode an image only to learn whether it can be, and its facts; a JPEG is decoded at 1/8 scale for that.
+
+    Raises:
+        UnreadableImage: as ``read_image``.
+        InputError: as ``read_image``.
+    """
+    return _decode(data, name, 1)
+
+
 def _decode(data: bytes, name: str, at_least: int | None) -> DecodedImage:
     kind = sniff(data, name)
     with quiet_decoders():
