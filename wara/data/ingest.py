@@ -1,0 +1,166 @@
+"""Decode every image once: find the unreadable, learn the patients of DICOM files, store the pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wara.data.items import Catalogue, Item, PassedOver
+from wara.data.checks import nothing_readable
+from wara.data.disk import require_space
+from wara.data.pixels import PixelStore, PixelWriter
+from wara.data.sources import Source
+from wara.errors import InputError, UnreadableImage
+from wara.imaging import check_image, read_square
+from wara.imaging.fit import FITS
+from wara.imaging.image import Pixels
+from wara.imaging.quiet import quiet_decoders
+
+# Images in flight for each worker: enough that none waits, few enough that memory stays flat.
+_AHEAD = 4
+_MAX_WORKERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    item: Item
+    square: Pixels | None
+    reason: str | None
+
+
+def ingest(
+    source: Source,
+    catalogue: Catalogue,
+    *,
+    size: int | None = None,
+    fit: str = "pad",
+    store: Path | str | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Catalogue, PixelStore | None]:
+    """Decode every image once, in threads, in order, with flat memory.
+
+    Args:
+        source: the open source that the catalogue was read from.
+        catalogue: what to decode.
+        size: pixels a side of the stored squares; needed with ``store``.
+        fit: "pad", "crop" or "stretch" (see ``wara.imaging.fit_square``).
+        store: where to write the pixels. A store there that matches is used as it is and nothing is decoded;
+            any other is replaced.
+        workers: threads; by default as many as processors that this process may use.
+        on_progress: called with (images done, images in all), for each image and from this thread. An exception
+            that it raises stops the work and leaves nothing half-written.
+
+    Returns:
+        The catalogue with unreadable images in ``passed_over``, DICOM patients and digests filled in; and the
+        store, or None where none was asked for.
+
+    Raises:
+        InputError: the disk is full (code "disk-full"); a store was asked for and no image can be read.
+    """
+    if store is None:
+        results = _decode_all(source, catalogue, None, fit, workers, on_progress)
+        return _finished(catalogue, [(result.item, result.reason) for result in results]), None
+    if size is None:
+        raise ValueError("a store needs a size")
+    if fit not in FITS:
+        raise InputError(
+            "This way to fit images is not known", seen=fit, remedy=f"Choose one of {', '.join(FITS)}.", code="fit"
+        )
+    path = Path(store)
+    kept = _matching_store(path, catalogue, size, fit)
+    if kept is not None:
+        if on_progress is not None:
+            on_progress(len(catalogue.items), len(catalogue.items))
+        return kept.catalogue, kept
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_space(path.parent, len(catalogue.items) * size * size)
+    outcomes = []
+    with PixelWriter(path, size) as writer:
+        for result in _decode_all(source, catalogue, size, fit, workers, on_progress):
+            if result.square is not None:
+                writer.append(result.square)
+            outcomes.append((result.item, result.reason))
+        decoded = _finished(catalogue, outcomes)
+        if not decoded.items:
+            raise nothing_readable(decoded.passed_over)
+        return decoded, writer.finish(decoded, fit)
+
+
+def _matching_store(path: Path, catalogue: Catalogue, size: int, fit: str) -> PixelStore | None:
+    if not path.exists():
+        return None
+    with contextlib.suppress(InputError):  # not whole: it is written anew
+        store = PixelStore.open(path)
+        if store.matches(catalogue.fingerprint, size, fit):
+            return store
+    return None
+
+
+def _decode_all(
+    source: Source,
+    catalogue: Catalogue,
+    size: int | None,
+    fit: str,
+    workers: int | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[_Result]:
+    """Yield the results in the order of the items; at most a few images a worker are held at a time."""
+    threads = workers or min(_MAX_WORKERS, _processors())
+    total = len(catalogue.items)
+    waiting: deque[Future[_Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        with quiet_decoders():
+            items = iter(catalogue.items)
+            for item in items:
+                waiting.append(pool.submit(_decode, source, item, size, fit))
+                if len(waiting) >= threads * _AHEAD:
+                    break
+            done = 0
+            while waiting:
+                result = waiting.popleft().result()
+                following = next(items, None)
+                if following is not None:
+                    waiting.append(pool.submit(_decode, source, following, size, fit))
+                yield result
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode(source: Source, item: Item, size: int | None, fit: str) -> _Result:
+    try:
+        data = source.read(item.file)
+        square = None
+        if size is None:
+            image = check_image(data, item.file)
+        else:
+            square, image = read_square(data, item.file, size, fit)
+    except UnreadableImage as error:
+        return _Result(item, None, error.what)
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return _Result(replace(item, patient=item.patient or image.patient, digest=digest), square, None)
+
+
+def _finished(catalogue: Catalogue, outcomes: list[tuple[Item, str | None]]) -> Catalogue:
+    items = [item for item, reason in outcomes if reason is None]
+    unreadable = [PassedOver(item.file, reason) for item, reason in outcomes if reason is not None]
+    passed_over = sorted([*catalogue.passed_over, *unreadable], key=lambda entry: entry.file)
+    digest = hashlib.blake2b(digest_size=16)
+    for item in items:
+        digest.update(f"{item.file}\0{item.label}\0{item.digest}\n".encode("utf-8", "surrogateescape"))
+    return replace(catalogue.with_items(items, passed_over), digest=digest.hexdigest())
+
+
+def _processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,92 @@
+"""What a catalogue is: images with class, patient and side, and the files that are passed over."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from wara.data.words import SPLITS
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image.
+
+    Attributes:
+        file: POSIX path relative to the data's top folder.
+        label: the class, as the folder or the table names it.
+        patient: who it is of; from the table, else (after ``ingest``) a keyed hash of the DICOM patient ID.
+        split: "train", "val" or "test" where the data says so.
+        digest: a hash of the file's bytes, known after ``ingest``; equal files have equal digests.
+    """
+
+    file: str
+    label: str
+    patient: str | None = None
+    split: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """One file that is not used, and why, in plain words."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The images of a data set.
+
+    Attributes:
+        items: the images, in the order of their names.
+        classes: the class names in natural order ("grade 2" before "grade 10"); a label's number is its place here.
+        passed_over: files that are not used, with reasons.
+        layout: "class-folders", "split-folders" or "csv".
+        fingerprint: changes with any file, label, patient or given side (by sizes and times, or a zip's
+            checksums); stays the same through ``ingest``. Says whether stored pixels are still valid.
+        digest: hash of the content and labels alone, the same on every machine; None before ``ingest``.
+    """
+
+    items: tuple[Item, ...]
+    classes: tuple[str, ...]
+    passed_over: tuple[PassedOver, ...]
+    layout: str
+    fingerprint: str
+    digest: str | None = None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return images by given side and class; everything under "all" where no sides are given."""
+        sides = [side for side in SPLITS if any(item.split == side for item in self.items)]
+        if not sides:
+            return {"all": self._count(self.items)}
+        counts = {side: self._count(item for item in self.items if item.split == side) for side in sides}
+        rest = [item for item in self.items if item.split is None]
+        return counts | ({"all": self._count(rest)} if rest else {})
+
+    def targets(self) -> list[int]:
+        """Return each item's class as its place in ``classes``."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return [index[item.label] for item in self.items]
+
+    def with_items(self, items: Iterable[Item], passed_over: Iterable[PassedOver]) -> Catalogue:
+        """Return a catalogue of other items under the same classes: a class that lost all its images stays seen."""
+        return replace(self, items=tuple(items), passed_over=tuple(passed_over))
+
+    def _count(self, items: Iterable[Item]) -> dict[str, int]:
+        found = Counter(item.label for item in items)
+        return {name: found.get(name, 0) for name in self.classes}
+
+
+def class_names(items: Iterable[Item]) -> tuple[str, ...]:
+    """Return the classes of the items in natural order."""
+    return tuple(sorted({item.label for item in items}, key=natural_key))
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key by which numbers inside a text count as numbers, and capitals matter last."""
+    pieces = re.split(r"(\d+)", text.casefold())
+    return [(1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces], text

@@ -1,0 +1,197 @@
+"""The data report: what is there, how it is parted, what was passed over, and what a careful reader should know."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from wara.data.items import Catalogue, Item
+from wara.data.words import SPLITS
+
+_SMALL_CLASS = 20
+_IMBALANCE = 10
+_SHOWN_FILES = 5
+_SHOWN_COPIES = 100
+
+
+def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dict[str, Any]:
+    """Describe a catalogue and its split as plain data for JSON.
+
+    Args:
+        catalogue: best after ``ingest``, when unreadable files and copies are known.
+        split: the side of each item, from ``make_split``; None describes the data without one.
+
+    Returns:
+        ``images``, ``patients`` (None where unknown), ``layout``, ``fingerprint``; ``classes``: [{name, count,
+        patients}]; ``splits``: {side: {images, patients, classes: {name: count}}}; ``split_source``: "given",
+        "made", "completed" (val or test taken out of the given train) or None; ``passed_over``: {count, reasons:
+        {reason: count}, list: [{file, reason}]}; ``leaks``: [{patient, splits, files (first 5), file_count}];
+        ``copies``: [{files, splits, labels}] of files equal byte by byte (first 100); ``copy_count``;
+        ``warnings``: [sentence].
+    """
+    items = catalogue.items
+    sides = list(split) if split is not None else [None] * len(items)
+    leaks = _leaks(items, sides)
+    copies = _copies(items, sides)
+    reasons = Counter(entry.reason for entry in catalogue.passed_over)
+    report: dict[str, Any] = {
+        "images": len(items),
+        "patients": _patients(items),
+        "layout": catalogue.layout,
+        "fingerprint": catalogue.fingerprint,
+        "classes": [_class(name, items) for name in catalogue.classes],
+        "splits": _splits(catalogue, sides),
+        "split_source": _split_source(items, sides) if split is not None else None,
+        "passed_over": {
+            "count": len(catalogue.passed_over),
+            "reasons": dict(reasons.most_common()),
+            "list": [{"file": entry.file, "reason": entry.reason} for entry in catalogue.passed_over],
+        },
+        "leaks": leaks,
+        "copies": copies[:_SHOWN_COPIES],
+        "copy_count": len(copies),
+    }
+    report["warnings"] = _warnings(catalogue, report, copies)
+    return report
+
+
+def _class(name: str, items: Sequence[Item]) -> dict[str, Any]:
+    own = [item for item in items if item.label == name]
+    return {"name": name, "count": len(own), "patients": _patients(own)}
+
+
+def _patients(items: Sequence[Item]) -> int | None:
+    """Count the patients; an image without a patient counts as one of its own, and None means that none is known."""
+    known = {item.patient for item in items if item.patient}
+    return len(known) + sum(item.patient is None for item in items) if known else None
+
+
+def _splits(catalogue: Catalogue, sides: Sequence[str | None]) -> dict[str, Any]:
+    splits = {}
+    for side in SPLITS:
+        own = [item for item, chosen in zip(catalogue.items, sides, strict=True) if chosen == side]
+        if own:
+            counts = Counter(item.label for item in own)
+            by_class = {name: counts[name] for name in catalogue.classes}
+            splits[side] = {"images": len(own), "patients": _patients(own), "classes": by_class}
+    return splits
+
+
+def _split_source(items: Sequence[Item], sides: Sequence[str | None]) -> str:
+    if all(item.split is None for item in items):
+        return "made"
+    return "given" if all(item.split == side for item, side in zip(items, sides, strict=True)) else "completed"
+
+
+def _leaks(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Return the patients that stand on two sides or more, in the order of their first file."""
+    of_patient: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        if item.patient is not None:
+            of_patient[item.patient].append(place)
+    leaks = []
+    for patient, places in of_patient.items():
+        found = {sides[place] for place in places}
+        if len(found) > 1:
+            files = [items[place].file for place in places]
+            on = [side for side in SPLITS if side in found]
+            leaks.append({"patient": patient, "splits": on, "files": files[:_SHOWN_FILES], "file_count": len(files)})
+    return leaks
+
+
+def _copies(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Return the sets of equal files, those on two sides or of two classes first."""
+    of_digest: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        if item.digest is not None:
+            of_digest[item.digest].append(place)
+    copies = []
+    for places in of_digest.values():
+        if len(places) > 1:
+            found, labels = {sides[place] for place in places}, {items[place].label for place in places}
+            copies.append(
+                {
+                    "files": [items[place].file for place in places][:_SHOWN_FILES],
+                    "splits": [side for side in SPLITS if side in found],
+                    "labels": sorted(labels),
+                }
+            )
+    return sorted(copies, key=lambda entry: (len(entry["labels"]) < 2, len(entry["splits"]) < 2))
+
+
+def _warnings(catalogue: Catalogue, report: dict[str, Any], copies: list[dict[str, Any]]) -> list[str]:
+    found = [*_class_warnings(catalogue, report), *_side_warnings(report)]
+    found += _leak_warnings(report)
+    across = sum(len(entry["splits"]) > 1 for entry in copies)
+    if across:
+        found.append(f"{_number(across, 'image')} on more than one side as an exact copy.")
+    torn = sum(len(entry["labels"]) > 1 for entry in copies)
+    if torn:
+        found.append(f"{_number(torn, 'image')} in two classes as an exact copy: one of the labels is wrong.")
+    if report["patients"] is None and report["images"]:
+        found.append(
+            "No patient numbers are known: images of one patient may stand on both sides of the split. "
+            "A table with the column 'patient' prevents that."
+        )
+    elif any(item.patient is None for item in catalogue.items):
+        missing = sum(item.patient is None for item in catalogue.items)
+        found.append(f"{_number(missing, 'image')} without a patient number: each counts as a patient of its own.")
+    passed_over = report["passed_over"]["count"]
+    if passed_over:
+        reason, count = next(iter(report["passed_over"]["reasons"].items()))
+        found.append(f"{_number(passed_over, 'file')} passed over; the most frequent reason ({count:,}): {reason}.")
+    return found
+
+
+def _leak_warnings(report: dict[str, Any]) -> list[str]:
+    leaks = report["leaks"]
+    into_test = sum("test" in leak["splits"] for leak in leaks)
+    found = []
+    if into_test:
+        found.append(
+            f"{_number(into_test, 'patient')} in the test part and in another one of the given split: "
+            "the test result will look better than it is."
+        )
+    if len(leaks) > into_test:
+        found.append(
+            f"{_number(len(leaks) - into_test, 'patient')} in both the training and the validation part of the given "
+            "split: the validation result will look better than it is."
+        )
+    return found
+
+
+def _class_warnings(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
+    found = []
+    counts = {entry["name"]: entry["count"] for entry in report["classes"]}
+    for name, count in counts.items():
+        if count < _SMALL_CLASS:
+            found.append(f"The class '{name}' has only {_number(count, 'image')}: its results will be very uncertain.")
+    least, most = min(counts.values(), default=0), max(counts.values(), default=0)
+    if least and most >= _IMBALANCE * least:
+        rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        found.append(
+            f"The classes are very unequal: '{common}' has {most / least:.0f} times as many images as '{rare}'. "
+            "Balance the classes in training, and read balanced accuracy rather than accuracy."
+        )
+    folded: dict[str, list[str]] = defaultdict(list)
+    for name in catalogue.classes:
+        folded[name.casefold()].append(name)
+    for names in folded.values():
+        if len(names) > 1:
+            found.append(f"The classes '{names[0]}' and '{names[1]}' differ only in capitals: are they one class?")
+    return found
+
+
+def _side_warnings(report: dict[str, Any]) -> list[str]:
+    words = {"train": "training", "val": "validation", "test": "test"}
+    return [
+        f"The class '{name}' has no image in the {words[side]} part: it cannot be judged there."
+        for side, facts in report["splits"].items()
+        for name, count in facts["classes"].items()
+        if count == 0
+    ]
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

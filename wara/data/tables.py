@@ -1,0 +1,268 @@
+"""A CSV of labels: read whatever spreadsheet wrote it, checked row by row, its files found in the data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from wara.data.sources import Source, unreadable_file
+from wara.data.words import split_of
+from wara.errors import InputError
+
+TABLE_NAME = "labels.csv"
+_SHOWN = 3
+_MAX_TABLE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's bytes and its name; the name is relative to the source where the table lies in it."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: the file as written, its class, and patient and side where the table has them."""
+
+    line: int
+    file: str
+    label: str
+    patient: str | None
+    split: str | None
+
+
+def find_table(source: Source, labels: Path | str | None) -> Table | None:
+    """Return the table that was asked for, else ``labels.csv`` of the data's top folder, else None.
+
+    Raises:
+        InputError: the table asked for is not there, cannot be read or is no table.
+    """
+    if labels is None:
+        found = next((name for name in source.names() if name.lower() == TABLE_NAME), None)
+        return None if found is None else Table(found, source.read(found))
+    path = Path(labels)
+    if path.is_file():
+        if path.stat().st_size > _MAX_TABLE_BYTES:
+            raise _no_table(path.name, "larger than 256 MB")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise unreadable_file(path.name, error.strerror or "cannot be opened") from error
+        return Table(_name_inside(source, path), data)
+    name = PurePosixPath(str(labels)).as_posix()
+    for candidate in (name, name.removeprefix(source.prefix)):
+        if candidate in source:
+            return Table(candidate, source.read(candidate))
+    raise InputError(
+        "The table of labels is not there", seen=labels, remedy="Check the spelling of the path.", code="csv-not-found"
+    )
+
+
+def parse_table(data: bytes, name: str) -> list[Row]:
+    """Read a table's rows. Cells stay texts: a class "1" is not turned into a number.
+
+    Args:
+        data: the file, in UTF-8 (with or without a mark), UTF-16 or Windows-1252; comma, semicolon or tab.
+        name: shown in errors.
+
+    Raises:
+        InputError: no table, a column missing, an empty label, an unknown side, or a file named twice.
+    """
+    text = _decode(data, name)
+    header_line = next((line for line in text.splitlines() if line.strip()), "")
+    if not header_line:
+        raise _no_table(name, "it is empty")
+    delimiter = _delimiter(header_line)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        numbered = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise _no_table(name, str(error)) from error
+    columns = _columns([cell.strip() for cell in numbered[0][1]], name)
+    rows = [_row(number, cells, columns, name) for number, cells in numbered[1:]]
+    if not rows:
+        raise _no_table(name, "it has a header and no rows")
+    _refuse(name, [row for row in rows if not row.file], "rows without a file name", "csv-empty-file",
+            "Fill in the column 'file', or delete these rows.")  # fmt: skip
+    _refuse(name, [row for row in rows if not row.label], "rows without a label", "csv-empty-label",
+            "Fill in the column 'label', or delete these rows.")  # fmt: skip
+    _check_splits(rows, name)
+    _check_twice((row.file for row in rows), name)
+    return rows
+
+
+def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) -> list[str]:
+    """Find each row's file among the names of the source.
+
+    A file is taken as written; else relative to the folder that was seen through, or to the table's own folder;
+    else by its name alone, with or without the suffix, where that is unique.
+
+    Args:
+        rows: the table's rows.
+        names: the source's names.
+        prefix: the source's wrapping folder, with a slash, or "".
+        table: the table's name, relative to the source where it lies in it.
+
+    Returns:
+        A name of the source for each row.
+
+    Raises:
+        InputError: files that the table names are missing, or two rows mean one file.
+    """
+    exact = {_plain(name): name for name in names}
+    by_name = _unique(names, lambda path: path.name)
+    by_stem = _unique(names, lambda path: path.stem)
+    folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
+
+    def find(written: str) -> str | None:
+        path = _plain(written)
+        for candidate in (path, path.removeprefix(prefix), folder + path):
+            if candidate in exact:
+                return exact[candidate]
+        last = path.rsplit("/", 1)[-1]
+        return by_name.get(last) or by_stem.get(last)
+
+    found = [find(row.file) for row in rows]
+    missing = [row.file for row, name in zip(rows, found, strict=True) if name is None]
+    if missing:
+        raise InputError(
+            f"The table names {len(missing):,} of {len(rows):,} files that are not in the data",
+            seen=f"{PurePosixPath(table).name}: {_some(missing)}",
+            remedy="Add the files, correct their paths in the column 'file' (relative to the data's folder), "
+            "or delete these rows.",
+            code="csv-files-missing",
+        )
+    files = [name for name in found if name is not None]
+    _check_twice(files, table)
+    return files
+
+
+def _plain(path: str) -> str:
+    """Return a path with slashes, composed letters and no leading ``./``."""
+    return unicodedata.normalize("NFC", path.strip().replace("\\", "/")).removeprefix("./")
+
+
+def _unique(names: list[str], key: Callable[[PurePosixPath], str]) -> dict[str, str]:
+    """Return the names by a part of them, leaving out parts that several names share."""
+    parts = [_plain(key(PurePosixPath(name))) for name in names]
+    counts = Counter(parts)
+    return {part: name for part, name in zip(parts, names, strict=True) if counts[part] == 1}
+
+
+def _name_inside(source: Source, path: Path) -> str:
+    """Return a table's name relative to the data's top folder where it lies in it, else its own name."""
+    if source.path.is_dir():
+        try:
+            inside = path.resolve().relative_to((source.path / source.prefix).resolve())
+        except ValueError:
+            return path.name
+        return inside.as_posix()
+    return path.name
+
+
+def _decode(data: bytes, name: str) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encodings = ("utf-16",)
+    else:
+        if b"\0" in data[:4096]:
+            raise _no_table(name, "it is not text; a spreadsheet's own file?")
+        encodings = ("utf-8-sig", "cp1252", "latin-1")  # type: ignore[assignment]
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise _no_table(name, "its letters cannot be read")
+
+
+def _delimiter(header: str) -> str:
+    """Return the delimiter that splits the header into the most columns that are known, then into the most."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        cells = [cell.strip().strip('"').casefold() for cell in header.split(delimiter)]
+        return len({"file", "label", "patient", "split"} & set(cells)), len(cells)
+
+    return max((",", ";", "\t", "|"), key=score)
+
+
+def _columns(header: list[str], name: str) -> dict[str, int]:
+    known = {"file", "label", "patient", "split"}
+    folded = [cell.casefold() for cell in header]
+    for column in ("file", "label"):
+        if column not in folded:
+            raise InputError(
+                f"The table has no column '{column}'",
+                seen=f"{name}: its columns are {', '.join(cell or '(empty)' for cell in header)}",
+                remedy=f"Rename the column that holds the {'paths' if column == 'file' else 'classes'} to '{column}'.",
+                code="csv-column-missing",
+            )
+    twice = [column for column in known if folded.count(column) > 1]
+    if twice:
+        raise InputError(
+            f"The table has the column '{twice[0]}' twice",
+            seen=name,
+            remedy="Rename or delete one of them.",
+            code="csv-column-twice",
+        )
+    return {column: folded.index(column) for column in known if column in folded}
+
+
+def _row(number: int, cells: list[str], columns: dict[str, int], name: str) -> Row:
+    def cell(column: str) -> str:
+        place = columns.get(column)
+        return cells[place].strip() if place is not None and place < len(cells) else ""
+
+    word = cell("split")
+    split = split_of(word) if word else None
+    if word and split is None:
+        raise InputError(
+            "The column 'split' holds a word that names no side",
+            seen=f"{name}, line {number}: {word}",
+            remedy="Use train, val and test.",
+            code="csv-split-word",
+        )
+    return Row(number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split)
+
+
+def _check_splits(rows: list[Row], name: str) -> None:
+    without = [row for row in rows if row.split is None]
+    if len(without) < len(rows):
+        _refuse(name, without, "rows without a side in the column 'split', which others have", "csv-split-empty",
+                "Fill in train, val or test in every row, or delete the column.")  # fmt: skip
+
+
+def _check_twice(files: Iterable[str], name: str) -> None:
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"The table names {len(twice):,} {'file' if len(twice) == 1 else 'files'} more than once",
+            seen=f"{name}: {_some(twice)}",
+            remedy="Keep one row for each file.",
+            code="csv-duplicate",
+        )
+
+
+def _refuse(name: str, rows: list[Row], what: str, code: str, remedy: str) -> None:
+    if rows:
+        lines = ", ".join(str(row.line) for row in rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
+        raise InputError(f"The table has {len(rows):,} {what}", seen=f"{name}, line {lines}", remedy=remedy, code=code)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _no_table(name: str, why: str) -> InputError:
+    return InputError(
+        "The table of labels cannot be read",
+        seen=f"{name}: {why}",
+        remedy="Save it as CSV (UTF-8) with the columns file and label.",
+        code="csv-unreadable",
+    )
