@@ -1,0 +1,122 @@
+"""Batches from a pixel store: shuffled and augmented for training, plain for evaluation; whole batches at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wara.data.pixels import PixelStore
+
+# Light augmentation: an X-ray turned by more than this, or an image much darker than this, is not what a clinic sends.
+_TURN_DEGREES = 10.0
+_ZOOM = 0.1
+_SHIFT = 0.05
+_BRIGHTNESS = 0.15
+_CONTRAST = 0.15
+
+
+class Batches:
+    """Images of some rows of a pixel store, normalised for a backbone.
+
+    Args:
+        store: the decoded pixels.
+        rows: rows of the store.
+        targets: class index of each row.
+        mean, std: per channel, of pixels in 0..1.
+        device: where the batches go.
+        batch_size: images a batch.
+        seed: seed of order and augmentation; with the epoch's number it fixes both, so that a resumed run sees the
+            same images as one that never stopped.
+        augment: ``"light"`` or ``"none"``.
+    """
+
+    def __init__(
+        self,
+        store: PixelStore,
+        rows: Sequence[int],
+        targets: Sequence[int],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        batch_size: int,
+        seed: int = 0,
+        augment: str = "none",
+    ) -> None:
+        self.store = store
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.targets = torch.as_tensor(np.asarray(targets), dtype=torch.long)
+        self.device, self.batch_size, self.seed, self.augment = device, batch_size, seed, augment
+        self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    @property
+    def steps(self) -> int:
+        """Number of training batches an epoch (a last batch of one image is left out, see `training`)."""
+        full, rest = divmod(len(self), self.batch_size)
+        return full + (rest > 1 or full == 0)
+
+    def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images (b, 3, S, S) float32, targets (b,)) in a fresh order.
+
+        A last batch of a single image is left out: its gradient would weigh as much as a whole batch's.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        order = torch.randperm(len(self), generator=generator)
+        for step in range(self.steps):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            pixels = self._pixels(chosen)
+            if self.augment == "light":
+                pixels = augment_light(pixels, generator)
+            yield self._normalised(pixels), self.targets[chosen].to(self.device)
+
+    def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, targets) in order, every image once."""
+        for start in range(0, len(self), self.batch_size):
+            chosen = torch.arange(start, min(start + self.batch_size, len(self)))
+            yield self._normalised(self._pixels(chosen)), self.targets[chosen].to(self.device)
+
+    def _pixels(self, chosen: Tensor) -> Tensor:
+        """Return uint8 pixels (b, c, S, S) as stored, c = 1 or 3, sorted reads from the memory map."""
+        return torch.from_numpy(self.store.planes(self.rows[chosen.numpy()]))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        images = pixels.to(self.device, non_blocking=True).float()
+        return (images - self._mean) * self._scale  # one channel broadcasts to three
+
+
+def augment_light(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn, zoom and shift each image a little, and change its brightness and contrast; sides are kept.
+
+    Args:
+        pixels: (b, c, S, S), 0..255.
+        generator: the source of all randomness.
+
+    Returns:
+        (b, c, S, S) float32, 0..255.
+    """
+    images = pixels.float()
+    count = len(images)
+
+    def spread(width: float) -> Tensor:
+        return (torch.rand(count, generator=generator) * 2 - 1) * width
+
+    angle, zoom = spread(math.radians(_TURN_DEGREES)), 1 + spread(_ZOOM)
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    matrix = torch.stack(
+        [torch.stack([cos, -sin, spread(2 * _SHIFT)], dim=1), torch.stack([sin, cos, spread(2 * _SHIFT)], dim=1)], dim=1
+    )
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    contrast, brightness = (1 + spread(_CONTRAST)).view(-1, 1, 1, 1), (spread(_BRIGHTNESS) * 255).view(-1, 1, 1, 1)
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    return ((images - middle) * contrast + middle + brightness).clamp_(0, 255)

@@ -1,0 +1,150 @@
+"""A trained run as a warm predictor: images in, class probabilities out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wara.backbones import UNTRAINED, Backbone, load_backbone
+from wara.errors import InputError
+from wara.imaging import fit_square, read_image
+from wara.training import outputs
+from wara.training.device import autocast, resolve_device, set_fused_attention
+from wara.training.methods import load
+from wara.training.recipe import Recipe
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        file: the name that was given.
+        label: the most probable class, or None when the image cannot be read.
+        probabilities: probability of each class, or None.
+        error: why the image cannot be read, or None.
+    """
+
+    file: str
+    label: str | None
+    probabilities: dict[str, float] | None
+    error: str | None = None
+
+
+class Predictor:
+    """A trained model, ready to classify. Made by `load`; safe to use from several threads."""
+
+    def __init__(
+        self, model: nn.Module, backbone: Backbone, recipe: dict[str, Any], device: torch.device, precision: str
+    ) -> None:
+        self.model, self.backbone, self.recipe, self.device = model, backbone, recipe, device
+        self.classes: tuple[str, ...] = tuple(recipe["classes"])
+        self._precision = precision
+        self._fit: str = recipe["image"]["fit"]
+        self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(backbone.std, device=device).view(1, 3, 1, 1) * 255)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, run: Path, *, device: str = "auto", backbone: str | None = None) -> Predictor:
+        """Load a RUN folder.
+
+        Args:
+            run: the folder that training wrote.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+            backbone: spec of the backbone, when its weights file has moved since; None takes the recipe's.
+
+        Raises:
+            InputError: the folder is not a whole run, or the backbone is not the one that it was trained on.
+        """
+        stored = outputs.read_recipe(run)
+        recipe = recipe_of(stored)
+        spec = backbone or recipe.backbone
+        if not spec:
+            raise InputError(
+                "The run does not say where its backbone's weights file is",
+                seen=stored["backbone"]["name"],
+                remedy="Name it with --backbone NAME:FILE.",
+                code="backbone-needed",
+            )
+        loaded = load_backbone(spec, len(stored["classes"]), image_size=recipe.image_size)
+        if loaded.fingerprint != stored["backbone"]["sha256"]:
+            raise InputError(
+                "The backbone is not the one that this run was trained on",
+                seen=f"{loaded.name}, tensors {loaded.fingerprint[:12]}, expected {stored['backbone']['sha256'][:12]}",
+                remedy="Give the weights file that was used for training with --backbone NAME:FILE.",
+                code="backbone-changed",
+            )
+        model = load(loaded, recipe, run / outputs.ADAPTER)
+        place = resolve_device(device)
+        model = model.to(place)
+        set_fused_attention(model, place, training=False)
+        return cls(model, loaded, stored, place, recipe.precision)
+
+    def predict(self, images: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+        """Classify images; one that cannot be read gets its reason and does not stop the others.
+
+        Args:
+            images: name and file content of each.
+        """
+        return [prediction for batch in _batched(images, _BATCH) for prediction in self._predict_batch(batch)]
+
+    def _predict_batch(self, batch: list[tuple[str, bytes]]) -> list[Prediction]:
+        errors: dict[int, str] = {}
+        squares: list[NDArray[np.uint8]] = []
+        for position, (name, content) in enumerate(batch):
+            try:
+                squares.append(fit_square(read_image(content, name).pixels, self.backbone.size, self._fit))
+            except InputError as error:
+                errors[position] = error.sentence()
+        rows = iter(self.probabilities(np.stack(squares)).tolist() if squares else [])
+        found = []
+        for position, (name, _) in enumerate(batch):
+            if position in errors:
+                found.append(Prediction(name, None, None, errors[position]))
+                continue
+            row = dict(zip(self.classes, next(rows), strict=True))
+            found.append(Prediction(name, max(row, key=lambda k: row[k]), row))
+        return found
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return class probabilities (n, k) of squares (n, size, size, 3)."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.device).float()
+        with self._lock, torch.inference_mode(), autocast(self.device, self._precision):
+            logits: Tensor = self.model((images - self._mean) * self._scale)
+        return logits.float().softmax(dim=1).cpu().double().numpy()
+
+
+def recipe_of(stored: dict[str, Any]) -> Recipe:
+    """Return the `Recipe` inside a stored recipe.json."""
+    names = Recipe.__dataclass_fields__
+    fields = {key: value for key, value in stored.items() if key in names and key != "backbone"}
+    return Recipe(backbone=stored.get("backbone_spec") or _spec_of(stored["backbone"]), **fields)
+
+
+def _spec_of(backbone: dict[str, Any]) -> str:
+    """Return a spec from what is stored of a backbone; empty for a weights file whose place is not known."""
+    if backbone["source"] == "untrained":
+        return UNTRAINED
+    return str(backbone["name"]) if backbone["source"] == "hub" else ""
+
+
+def _batched(images: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

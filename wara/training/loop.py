@@ -1,0 +1,234 @@
+"""The training loop: AdamW, warm-up and cosine, clipping, validation and checkpoint every epoch, early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wara.data.batches import Batches
+from wara.errors import InputError
+from wara.evaluation.metrics import auroc
+from wara.training.checkpoint import Checkpoint
+from wara.training.device import autocast, set_fused_attention
+from wara.training.methods import load_trained_state, trained_state
+from wara.training.recipe import Recipe
+
+Emit = Callable[[dict[str, Any]], None]
+_PROGRESS_SECONDS = 0.25
+# A validation image costs a forward pass, a training image that and more; only the time left is estimated from this.
+_EVALUATION_COST = 0.35
+
+
+@dataclass
+class Fit:
+    """What training left.
+
+    Attributes:
+        history: one row an epoch, as in the ``epoch`` events.
+        best_epoch: number (from 1) of the epoch whose weights are kept.
+        best_state: the trained tensors of that epoch.
+        trained_images: images seen in training steps.
+        training_seconds: time in training steps, without validation.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    trained_images: int = 0
+    training_seconds: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    train: Batches,
+    val: Batches,
+    recipe: Recipe,
+    num_classes: int,
+    *,
+    emit: Emit,
+    checkpoint: Checkpoint,
+    resume: bool = False,
+) -> Fit:
+    """Train the parameters in `groups` and leave the best epoch's weights in the model.
+
+    Args:
+        model: the model; only `groups` are changed.
+        groups: AdamW's parameter groups with their largest step sizes.
+        train: training batches.
+        val: validation batches; the epoch with the best AUROC on them is kept.
+        recipe: the options.
+        num_classes: number of classes.
+        emit: takes ``progress`` and ``epoch`` events.
+        checkpoint: written after every epoch.
+        resume: whether to go on from the checkpoint, where there is one.
+    """
+    device = train.device
+    optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
+    total_steps = recipe.epochs * train.steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warmup_cosine(recipe.warmup, total_steps))
+    weights = class_weights(train.targets, num_classes).to(device) if recipe.class_balanced else None
+    parameters = [p for group in groups for p in group["params"]]
+    fitted, start_epoch = Fit(), 1
+    state = checkpoint.read() if resume else None
+    if state is not None:
+        load_trained_state(model, state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        fitted = Fit(**state["fit"])
+        start_epoch = len(fitted.history) + 1
+    progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch)
+    for epoch in range(start_epoch, recipe.epochs + 1):
+        if _stopped_early(fitted, recipe.patience):
+            break
+        began = time.perf_counter()
+        torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, the same whether or not the run was resumed
+        model.train()
+        set_fused_attention(model, device, training=True)
+        loss_sum = torch.zeros((), device=device)
+        seen = 0
+        for images, targets in train.training(epoch):
+            with autocast(device, recipe.precision):
+                logits = model(images)
+            loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.detach() * len(targets)
+            seen += len(targets)
+            progress.trained(len(targets))
+        if not torch.isfinite(loss_sum):
+            raise InputError(
+                "Training diverged: the loss is not a number any more",
+                seen=f"step size {recipe.learning_rate:g}, epoch {epoch}",
+                remedy="Start again with a learning rate a third as large.",
+                code="training-diverged",
+            )
+        fitted.trained_images += seen
+        fitted.training_seconds += time.perf_counter() - began
+        probabilities, val_loss = predict(model, val, recipe.precision, on_images=progress.validated)
+        row = {
+            "epoch": epoch,
+            "train_loss": float(loss_sum) / max(seen, 1),
+            "val_loss": val_loss,
+            "val_auroc": auroc(probabilities, val.targets.numpy()),
+            "learning_rate": float(schedule.get_last_lr()[0]),
+            "seconds": time.perf_counter() - began,
+        }
+        row["best"] = _is_best(row, fitted.history)
+        fitted.history.append(row)
+        if row["best"]:
+            fitted.best_epoch, fitted.best_state = epoch, trained_state(model)
+        checkpoint.write(
+            {
+                "model": trained_state(model),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "fit": vars(fitted),
+            }
+        )
+        emit({"type": "epoch", "epochs": recipe.epochs, **row})
+    load_trained_state(model, fitted.best_state)
+    return fitted
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, batches: Batches, precision: str, on_images: Callable[[int], None] | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Return class probabilities (n, k) and the mean cross-entropy over all images of some batches."""
+    was_training = model.training
+    model.eval()
+    set_fused_attention(model, batches.device, training=False)
+    probabilities, loss_sum = [], 0.0
+    for images, targets in batches.evaluation():
+        with autocast(batches.device, precision):
+            logits = model(images)
+        logits = logits.float()
+        loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
+        probabilities.append(logits.softmax(dim=1).cpu())
+        if on_images is not None:
+            on_images(len(targets))
+    model.train(was_training)
+    return torch.cat(probabilities).double().numpy(), loss_sum / max(len(batches), 1)
+
+
+def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Return a weight a class, inverse to its frequency, with mean 1 over the images."""
+    counts = torch.bincount(targets, minlength=num_classes).float().clamp(min=1)
+    return len(targets) / (num_classes * counts)
+
+
+def _warmup_cosine(warmup: float, total_steps: int) -> Callable[[int], float]:
+    rising = max(1, round(warmup * total_steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        done = (step - rising) / max(1, total_steps - rising)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    return factor
+
+
+def _is_best(row: dict[str, Any], history: list[dict[str, Any]]) -> bool:
+    """Whether an epoch is better than all before: by AUROC, and by loss where AUROCs are equal or undefined."""
+
+    def key(r: dict[str, Any]) -> tuple[float, float]:
+        value = -math.inf if r["val_auroc"] is None else r["val_auroc"]
+        return value, -r["val_loss"]
+
+    return all(key(row) > key(earlier) for earlier in history)
+
+
+def _stopped_early(fitted: Fit, patience: int) -> bool:
+    return bool(fitted.history) and len(fitted.history) - fitted.best_epoch >= patience
+
+
+class _Progress:
+    """Counts images over all epochs and tells how far it is, at most four times a second."""
+
+    def __init__(self, emit: Emit, epochs: int, train_images: int, val_images: int, start_epoch: int) -> None:
+        self._emit, self._total = emit, epochs * train_images
+        self._done = (start_epoch - 1) * train_images
+        self._work_left = (epochs - start_epoch + 1) * (train_images + _EVALUATION_COST * val_images)
+        self._work_done = 0.0
+        self._began = time.perf_counter()
+        self._trained, self._last = 0, 0.0
+
+    def trained(self, images: int) -> None:
+        self._done += images
+        self._trained += images
+        self._advance(images)
+
+    def validated(self, images: int) -> None:
+        self._advance(_EVALUATION_COST * images)
+
+    def _advance(self, work: float) -> None:
+        self._work_done += work
+        now = time.perf_counter()
+        if now - self._last < _PROGRESS_SECONDS:
+            return
+        self._last = now
+        rate = self._work_done / (now - self._began)
+        self._emit(
+            {
+                "type": "progress",
+                "phase": "training",
+                "done": min(self._done, self._total),
+                "total": self._total,
+                "seconds_left": (self._work_left - self._work_done) / rate,
+                "images_per_second": rate,
+            }
+        )

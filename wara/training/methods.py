@@ -1,0 +1,143 @@
+"""The five methods on one backbone: what is trained, with which step sizes, and how it is saved and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from wara.backbones import Backbone
+from wara.errors import InputError
+from wara.training.recipe import Recipe
+from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig
+
+PEFT_METHODS = ("wara", "tiny-wara", "lora")
+_PLAIN_FILE = "weights.safetensors"
+
+
+def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
+    """Put a method into a backbone; afterwards exactly what the method trains requires gradients.
+
+    Raises:
+        InputError: an option that does not fit this backbone, e.g. a rank larger than its layers.
+    """
+    if recipe.method == "full":
+        return backbone.model.requires_grad_(True)
+    if recipe.method == "linear-probe":
+        backbone.model.requires_grad_(False)
+        backbone.model.get_submodule(backbone.head).requires_grad_(True)
+        return backbone.model
+    try:
+        config = _peft_config(backbone, recipe)
+        return cast(nn.Module, peft.get_peft_model(backbone.model, config))
+    except AdapterError as error:
+        raise InputError(str(error), remedy="Change the option and start again.", code="recipe-adapter") from error
+
+
+def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
+    heads = [backbone.head]
+    shared: dict[str, Any] = {
+        "r": recipe.rank, "wara_alpha": recipe.scaling_alpha, "wara_dropout": recipe.dropout,
+        "wavelet": recipe.wavelet, "levels": recipe.levels, "mode": recipe.mode, "gains": recipe.gains,
+        "activation": recipe.activation, "modules_to_save": heads,
+    }  # fmt: skip
+    if recipe.method == "wara":
+        return WaraConfig(**shared)
+    if recipe.method == "tiny-wara":
+        return TinyWaraConfig(u=recipe.u, projection_seed=recipe.projection_seed, **shared)
+    smallest = min(
+        min(m.in_features, m.out_features)
+        for name, m in backbone.model.named_modules()
+        if name.endswith("qkv") and isinstance(m, nn.Linear)
+    )
+    if recipe.rank > smallest:
+        raise AdapterError(f"rank={recipe.rank} is larger than the adapted layers allow. Use 1 to {smallest}")
+    return peft.LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.scaling_alpha, lora_dropout=recipe.dropout, target_modules=["qkv"],
+        modules_to_save=heads,
+    )  # fmt: skip
+
+
+def parameter_groups(model: nn.Module, backbone: Backbone, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups: adapter and head at their own step sizes; vectors are not decayed."""
+    head = {id(p) for p in head_parameters(model, backbone)}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in head, parameter.dim() > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": recipe.head_learning_rate if in_head else recipe.learning_rate,
+            "weight_decay": recipe.weight_decay if matrix else 0.0,
+        }
+        for (in_head, matrix), parameters in groups.items()
+    ]
+
+
+def head_parameters(model: nn.Module, backbone: Backbone) -> list[nn.Parameter]:
+    """Return the trained parameters of the classifier head."""
+    base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    return [p for p in cast(nn.Module, base).get_submodule(backbone.head).parameters() if p.requires_grad]
+
+
+def count_parameters(model: nn.Module, backbone: Backbone) -> tuple[int, int]:
+    """Return the numbers of trained parameters: all, and without the head."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained, trained - sum(p.numel() for p in head_parameters(model, backbone))
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the trained tensors on the CPU, by name."""
+    return {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def load_trained_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put trained tensors back."""
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if parameters.keys() != state.keys():
+        raise InputError(
+            "The checkpoint was made by another method or another rank",
+            seen=f"{len(state)} tensors, {len(parameters)} expected",
+            remedy="Resume with the options that the run was started with, or start a new run.",
+            code="checkpoint-mismatch",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[name])
+
+
+def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
+    """Write what was trained: PEFT's format for adapters, a safetensors file of the tensors otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if recipe.method in PEFT_METHODS:
+        cast(Any, model).save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; card.md says what is to be said
+    else:
+        save_file(trained_state(model), folder / _PLAIN_FILE)
+
+
+def load(backbone: Backbone, recipe: Recipe, folder: Path) -> nn.Module:
+    """Return the trained model: a fresh backbone with what `save` wrote.
+
+    Raises:
+        InputError: the folder does not hold what the recipe says.
+    """
+    expected = folder / ("adapter_model.safetensors" if recipe.method in PEFT_METHODS else _PLAIN_FILE)
+    if not expected.is_file():
+        raise InputError(
+            "The run holds no trained adapter",
+            seen=f"{folder.name}/{expected.name} is missing",
+            remedy="Train the model to the end, or copy the whole run folder.",
+            code="run-incomplete",
+        )
+    if recipe.method in PEFT_METHODS:
+        model: nn.Module = peft.PeftModel.from_pretrained(backbone.model, folder)
+    else:
+        model = build(backbone, recipe)
+        load_trained_state(model, load_file(expected))
+    return model.requires_grad_(False).eval()

@@ -1,0 +1,98 @@
+"""The files of a RUN folder: recipe, history, metrics, predictions, and reading them back."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import wara
+from wara.errors import InputError
+
+RECIPE, METRICS, HISTORY = "recipe.json", "metrics.json", "history.csv"
+SPLIT, PREDICTIONS, CARD = "split.csv", "predictions.csv", "card.md"
+ADAPTER, FIGURES, CHECKPOINT = "adapter", "figures", "checkpoint"
+FORMAT = 1
+_HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "learning_rate", "seconds", "best")
+_PACKAGES = ("torch", "timm", "peft", "pytorch_wavelets", "PyWavelets", "numpy", "scikit-learn", "pillow", "pydicom")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"wara": wara.__version__, "python": platform.python_version(), **versions}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_recipe(run: Path) -> dict[str, Any]:
+    """Return the stored recipe of a run.
+
+    Raises:
+        InputError: the folder is not a run.
+    """
+    path = run / RECIPE
+    if not path.is_file():
+        raise InputError(
+            "This folder is not a training run: it has no recipe.json",
+            seen=run.name,
+            remedy="Give the folder that was named by --out when training.",
+            code="run-missing",
+        )
+    try:
+        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = recipe["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            "The recipe.json of this run cannot be read", seen=run.name, remedy="Copy the run folder again.",
+            code="run-damaged",
+        ) from error  # fmt: skip
+    if version != FORMAT:
+        raise InputError(
+            "This run was written by another version of the program", seen=f"format {version}",
+            remedy=f"Use the version that wrote it, or train again (this version reads format {FORMAT}).",
+            code="run-format",
+        )  # fmt: skip
+    return recipe
+
+
+def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Write one row an epoch."""
+    with (run / HISTORY).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _HISTORY_COLUMNS)
+        writer.writeheader()
+        writer.writerows({column: row[column] for column in _HISTORY_COLUMNS} for row in history)
+
+
+def write_predictions(
+    path: Path,
+    classes: Sequence[str],
+    parts: Sequence[tuple[str, Sequence[str], Sequence[int], NDArray[np.float64]]],
+) -> None:
+    """Write one row an image: file, split, label, predicted class and the probability of each class.
+
+    Args:
+        path: the CSV file.
+        classes: names of the classes.
+        parts: for each split its name, files, targets (n,) and probabilities (n, k).
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "split", "label", "predicted", *(f"p_{name}" for name in classes)])
+        for split, files, targets, probabilities in parts:
+            for name, target, row in zip(files, targets, probabilities, strict=True):
+                predicted = classes[int(row.argmax())]
+                writer.writerow([name, split, classes[target], predicted, *(f"{p:.6f}" for p in row)])

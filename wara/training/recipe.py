@@ -1,0 +1,196 @@
+"""What a training run does: one flat set of options, presets for them, and the checks of their values."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import pywt
+
+from wara.errors import InputError
+
+METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"epochs": 5, "patience": 3},
+    "balanced": {"epochs": 15, "patience": 5},
+    "thorough": {"epochs": 40, "patience": 10},
+}
+# Step sizes of AdamW at batch 32, a method: (adapter or backbone, head).
+_LEARNING_RATES: dict[str, tuple[float, float]] = {
+    "wara": (1e-3, 1e-3),
+    "tiny-wara": (1e-2, 1e-3),
+    "lora": (1e-3, 1e-3),
+    "linear-probe": (3e-3, 3e-3),
+    "full": (3e-5, 1e-3),
+}
+_RANKS = {"tiny-wara": 16}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "method": METHODS,
+    "preset": tuple(PRESETS),
+    "gains": ("none", "subband", "subband-rank"),
+    "activation": ("none", "gelu", "soft-threshold"),
+    "mode": ("symmetric", "zero", "reflect", "periodization"),
+    "augment": ("none", "light"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "fit": ("pad", "crop", "stretch"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All options of a run. Stored whole in ``recipe.json``; the same recipe, data and machine give the same numbers.
+
+    Attributes:
+        backbone: spec of the backbone, see `wara.backbones`.
+        method: ``"wara"``, ``"tiny-wara"``, ``"lora"``, ``"linear-probe"`` (head only) or ``"full"``.
+        preset: the preset that the other values started from.
+        epochs: passes over the training images, at most.
+        patience: epochs without a better validation AUROC after which training stops.
+        batch_size: images a step.
+        learning_rate: largest step size of the adapter (of the backbone for ``full``).
+        head_learning_rate: largest step size of the head.
+        weight_decay: AdamW's, on matrices only.
+        warmup: share of all steps over which the step size rises; afterwards it falls along a cosine.
+        clip: largest norm of the gradient.
+        label_smoothing: share of the target spread over the other classes.
+        class_balanced: whether the loss weighs classes by the inverse of their frequency.
+        augment: ``"light"`` (small shifts, turns, zooms, brightness; no flips, sides matter in medicine) or ``"none"``.
+        rank: rank of the update (of the basis for Tiny-WaRA).
+        alpha: the update is scaled by alpha / rank; None takes twice the rank (the rank for Tiny-WaRA).
+        dropout: dropout on the adapter's input.
+        wavelet, levels, mode, gains, activation: see `wara.WaraConfig`.
+        u: learned numbers a layer of Tiny-WaRA.
+        projection_seed: seed of Tiny-WaRA's projections.
+        image_size: side of the square input in pixels; None takes the backbone's.
+        fit: how an image becomes square: ``"pad"`` keeps all of it, ``"crop"`` the centre, ``"stretch"`` distorts.
+        seed: seed of split, order, augmentation and initialisation.
+        device: ``"auto"`` takes CUDA, then MPS, then the CPU.
+        precision: ``"auto"`` takes bfloat16 where the device has it.
+        bootstrap: resamples behind each interval.
+    """
+
+    backbone: str
+    method: str = "wara"
+    preset: str = "quick"
+    epochs: int = 5
+    patience: int = 3
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    class_balanced: bool = False
+    augment: str = "light"
+    rank: int = 8
+    alpha: float | None = None
+    dropout: float = 0.0
+    wavelet: str = "haar"
+    levels: int | None = None
+    mode: str = "symmetric"
+    gains: str = "subband"
+    activation: str = "none"
+    u: int = 64
+    projection_seed: int = 42
+    image_size: int | None = None
+    fit: str = "pad"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    bootstrap: int = 1000
+
+    @classmethod
+    def from_preset(cls, preset: str = "quick", *, backbone: str, method: str = "wara", **overrides: Any) -> Recipe:
+        """Return a preset's recipe with some fields replaced.
+
+        Raises:
+            InputError: an unknown preset, method or field, or a value that cannot be used.
+        """
+        _require_choice("preset", preset)
+        _require_choice("method", method)
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise InputError(
+                "Unknown option", seen=", ".join(unknown), remedy=f"Options are {', '.join(sorted(known))}.",
+                code="recipe-unknown-option",
+            )  # fmt: skip
+        rate, head_rate = _LEARNING_RATES[method]
+        fields: dict[str, Any] = {
+            "learning_rate": rate, "head_learning_rate": head_rate, "rank": _RANKS.get(method, 8), **PRESETS[preset],
+        }  # fmt: skip
+        fields.update({key: value for key, value in overrides.items() if value is not None})
+        recipe = cls(backbone=backbone, method=method, preset=preset, **fields)
+        recipe.validate()
+        return recipe
+
+    @property
+    def scaling_alpha(self) -> float:
+        """The alpha that the adapter gets."""
+        if self.alpha is not None:
+            return self.alpha
+        return float(self.rank if self.method == "tiny-wara" else 2 * self.rank)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    def validate(self) -> None:
+        """Check every value on its own; what depends on the backbone is checked when the adapter is put in.
+
+        Raises:
+            InputError: the first value that cannot be used.
+        """
+        for name in _CHOICES:
+            _require_choice(name, getattr(self, name))
+        for name in ("epochs", "patience", "batch_size", "rank", "u", "bootstrap"):
+            _require_number(name, getattr(self, name), low=1, whole=True)
+        for name in ("levels", "image_size"):
+            if getattr(self, name) is not None:
+                _require_number(name, getattr(self, name), low=1, whole=True)
+        for name in ("seed", "projection_seed"):
+            _require_number(name, getattr(self, name), low=0, high=2**31 - 1, whole=True)
+        for name in ("learning_rate", "head_learning_rate", "clip"):
+            _require_number(name, getattr(self, name), low=0, open_low=True)
+        if self.alpha is not None:
+            _require_number("alpha", self.alpha, low=0, open_low=True)
+        _require_number("weight_decay", self.weight_decay, low=0)
+        _require_number("warmup", self.warmup, low=0, high=1)
+        _require_number("label_smoothing", self.label_smoothing, low=0, high=0.5)
+        _require_number("dropout", self.dropout, low=0, high=0.9)
+        if not isinstance(self.class_balanced, bool):
+            _wrong("class_balanced", self.class_balanced, "Use true or false.")
+        if self.wavelet not in pywt.wavelist(kind="discrete"):
+            _wrong("wavelet", self.wavelet, "Use a discrete wavelet, e.g. haar, db2, sym4 or bior2.2.")
+
+
+def _require_choice(name: str, value: Any) -> None:
+    if value not in _CHOICES[name]:
+        _wrong(name, value, f"Use one of {', '.join(_CHOICES[name])}.")
+
+
+def _require_number(
+    name: str, value: Any, *, low: float, high: float | None = None, whole: bool = False, open_low: bool = False
+) -> None:
+    fits = (
+        isinstance(value, int if whole else int | float)
+        and not isinstance(value, bool)
+        and (value > low if open_low else value >= low)
+    )
+    if fits and (high is None or value <= high):
+        return
+    kind = "a whole number" if whole else "a number"
+    span = f"{'above' if open_low else 'of at least'} {low:g}" + (f" and at most {high:g}" if high is not None else "")
+    _wrong(name, value, f"Use {kind} {span}.")
+
+
+def _wrong(name: str, value: Any, remedy: str) -> None:
+    raise InputError(
+        f"The option {name.replace('_', ' ')} cannot be used",
+        seen=value,
+        remedy=remedy,
+        code=f"recipe-{name.replace('_', '-')}",
+    )

@@ -1,0 +1,327 @@
+"""One training run, from a folder of images to a RUN folder: read, split, fit, test once, analyse, write."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from wara.evaluation.card import render_card
+
+from wara.backbones import Backbone, load_backbone
+from wara.data.batches import Batches
+from wara.data.catalogue import Catalogue, read_catalogue
+from wara.data.checks import require_trainable
+from wara.data.ingest import ingest
+from wara.data.pixels import PixelStore
+from wara.data.report import data_report
+from wara.data.sources import open_source
+from wara.data.split import make_split
+from wara.data.split_file import write_split_csv
+from wara.errors import InputError
+from wara.evaluation.metrics import evaluate
+from wara.training import outputs
+from wara.training.checkpoint import Checkpoint
+from wara.training.device import device_name, peak_memory_mb, resolve_device
+from wara.training.figures import write_figures
+from wara.training.loop import Emit, Fit, fit, predict
+from wara.training.methods import build, count_parameters, parameter_groups, save
+from wara.training.recipe import Recipe
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class _Study:
+    """The data of a run: what is in it, where its pixels are, which side each image stands on."""
+
+    catalogue: Catalogue
+    store: PixelStore
+    split: list[str]
+
+    def rows(self, side: str) -> list[int]:
+        return [row for row, name in enumerate(self.split) if name == side]
+
+    def targets(self, side: str) -> list[int]:
+        index = {name: i for i, name in enumerate(self.catalogue.classes)}
+        return [index[self.catalogue.items[row].label] for row in self.rows(side)]
+
+    def files(self, side: str) -> list[str]:
+        return [self.catalogue.items[row].file for row in self.rows(side)]
+
+    def groups(self, side: str) -> list[str]:
+        """The patient of each image; an image without one stands for itself."""
+        items = [self.catalogue.items[row] for row in self.rows(side)]
+        return [f"patient {item.patient}" if item.patient else f"file {item.file}" for item in items]
+
+
+def train(
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    labels: Path | None = None,
+    resume: bool = False,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a backbone on a data set and write the RUN folder.
+
+    Args:
+        data: folder or zip of images.
+        out: the RUN folder; must be new or empty unless `resume`.
+        recipe: the options.
+        labels: CSV with the columns file and label, and perhaps patient and split.
+        resume: go on from the last epoch that the folder holds.
+        on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
+        cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: data, options or the folder cannot be used; nothing is left half done that `resume` cannot finish.
+    """
+    emit: Emit = on_event or (lambda event: None)
+    recipe.validate()
+    began = time.perf_counter()
+    device = resolve_device(recipe.device)
+    try:
+        finished = _prepare_folder(out, resume)
+        if finished is not None:
+            emit({"type": "done", "metrics": finished})
+            return finished
+        _seed(recipe.seed, device)
+        study, backbone = _read(data, out, recipe, labels, cache, emit)
+        emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
+        torch.manual_seed(recipe.seed)
+        model = build(backbone, recipe).to(device)
+        report = data_report(study.catalogue, study.split)
+        for warning in report.get("warnings", []):
+            emit({"type": "warning", "message": warning})
+        _write_recipe(out, recipe, backbone, study, device, resume)
+        write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
+        fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
+        outputs.write_history(out, fitted.history)
+        emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
+        metrics, probabilities = _test(model, study, backbone, recipe, device)
+        trained, adapter = count_parameters(model, backbone)
+        save(model, recipe, out / outputs.ADAPTER)
+        emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
+        batches = _batches(study, "test", backbone, recipe, device)
+        sides = [(side, study.files(side), study.targets(side), probabilities[side]) for side in ("val", "test")]
+        outputs.write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, sides)
+        metrics |= {
+            "trainable_parameters": trained,
+            "adapter_parameters": adapter,
+            "images_per_second": fitted.trained_images / max(fitted.training_seconds, 1e-9),
+            "peak_memory_mb": peak_memory_mb(device),
+            "epochs_run": len(fitted.history),
+            "best_epoch": fitted.best_epoch,
+            "seconds": time.perf_counter() - began,
+        }
+        stored = outputs.read_recipe(out)
+        write_figures(
+            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
+        )
+        outputs.write_json(out / outputs.FIGURES / "report.json", report)
+        card = render_card(stored, metrics, report)
+        (out / outputs.CARD).write_text(card, encoding="utf-8")
+        outputs.write_json(out / outputs.METRICS, metrics)
+    except OSError as error:
+        raise _plain(error, out) from error
+    Checkpoint(out / outputs.CHECKPOINT).remove()
+    shutil.rmtree(_own_cache(out), ignore_errors=True)
+    emit({"type": "done", "metrics": metrics})
+    return metrics
+
+
+def _prepare_folder(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Make the folder; return the metrics of a run that is already whole and is being resumed."""
+    if out.exists() and not out.is_dir():
+        raise InputError(
+            "The output is a file, not a folder", seen=out.name, remedy="Name a new folder with --out.",
+            code="out-not-a-folder",
+        )  # fmt: skip
+    if out.is_dir() and any(out.iterdir()) and not resume:
+        raise InputError(
+            "The output folder is not empty",
+            seen=out.name,
+            remedy="Name a new folder, or add --resume to go on with the run that it holds.",
+            code="out-not-empty",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if resume and (out / outputs.METRICS).is_file():
+        metrics: dict[str, Any] = json.loads((out / outputs.METRICS).read_text(encoding="utf-8"))
+        return metrics
+    return None
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    torch.manual_seed(seed)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+
+def _own_cache(out: Path) -> Path:
+    return out / ".pixels"
+
+
+def _read(
+    data: Path, out: Path, recipe: Recipe, labels: Path | None, cache: Path | None, emit: Emit
+) -> tuple[_Study, Backbone]:
+    emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
+    with open_source(data) as source:
+        catalogue = read_catalogue(source, labels)
+        require_trainable(catalogue)
+        # Before the images are decoded, so that a wrong option or file is said at once and not minutes later.
+        backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
+        build(backbone, recipe)
+        folder = cache or _own_cache(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}.pixels"
+        catalogue, store = ingest(
+            source, catalogue, size=backbone.size, fit=recipe.fit, store=path, on_progress=_reading(emit)
+        )
+    assert store is not None
+    require_trainable(catalogue)
+    if catalogue.passed_over:
+        emit(
+            {"type": "warning", "message": f"{len(catalogue.passed_over)} files were passed over; the report says why."}
+        )
+    split = make_split(catalogue, recipe.seed)
+    torch.manual_seed(recipe.seed)  # the head's first values depend on the seed alone
+    backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
+    return _Study(catalogue, store, split), backbone
+
+
+def _reading(emit: Emit) -> Callable[[int, int], None]:
+    began = time.perf_counter()
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last < 0.25 and done < total:
+            return
+        last = now
+        rate = done / max(now - began, 1e-9)
+        left = (total - done) / rate if done else None
+        emit({
+            "type": "progress", "phase": "reading", "done": done, "total": total, "seconds_left": left,
+            "images_per_second": rate,
+        })  # fmt: skip
+
+    return progress
+
+
+def _batches(
+    study: _Study, side: str, backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
+) -> Batches:
+    return Batches(
+        study.store, study.rows(side), study.targets(side), mean=backbone.mean, std=backbone.std, device=device,
+        batch_size=recipe.batch_size, seed=recipe.seed, augment=augment,
+    )  # fmt: skip
+
+
+def _fit(
+    model: nn.Module,
+    backbone: Backbone,
+    study: _Study,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    emit: Emit,
+    resume: bool,
+) -> Fit:
+    emit({"type": "phase", "phase": "training", "message": "Training"})
+    return fit(
+        model,
+        parameter_groups(model, backbone, recipe),
+        _batches(study, "train", backbone, recipe, device, augment=recipe.augment),
+        _batches(study, "val", backbone, recipe, device),
+        recipe,
+        len(study.catalogue.classes),
+        emit=emit,
+        checkpoint=Checkpoint(out / outputs.CHECKPOINT),
+        resume=resume,
+    )
+
+
+def _test(
+    model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Return the metrics on validation and test images, and the probabilities behind them."""
+    metrics: dict[str, Any] = {}
+    probabilities: dict[str, NDArray[np.float64]] = {}
+    for side in ("test", "val"):
+        probabilities[side], _ = predict(model, _batches(study, side, backbone, recipe, device), recipe.precision)
+        metrics[side] = evaluate(
+            probabilities[side], study.targets(side), study.catalogue.classes, study.groups(side),
+            replicates=recipe.bootstrap, seed=recipe.seed,
+        )  # fmt: skip
+    return metrics, probabilities
+
+
+def _write_recipe(
+    out: Path, recipe: Recipe, backbone: Backbone, study: _Study, device: torch.device, resume: bool
+) -> None:
+    catalogue = study.catalogue
+    stored = {
+        "format": outputs.FORMAT,
+        **recipe.to_dict(),
+        "backbone_spec": recipe.backbone,
+        "backbone": {
+            "name": backbone.name, "source": backbone.source, "file": backbone.file, "sha256": backbone.fingerprint,
+            "pretrained": backbone.pretrained, "patch_size": backbone.patch_size,
+        },
+        "classes": list(catalogue.classes),
+        "image": {"size": backbone.size, "mean": list(backbone.mean), "std": list(backbone.std), "fit": recipe.fit},
+        "data": {
+            "fingerprint": catalogue.fingerprint, "images": len(catalogue.items),
+            "classes": {name: sum(i.label == name for i in catalogue.items) for name in catalogue.classes},
+            "splits": {side: study.split.count(side) for side in SPLITS},
+            "passed_over": len(catalogue.passed_over),
+        },
+        "device": device_name(device),
+        "packages": outputs.package_versions(),
+    }  # fmt: skip
+    if resume and (out / outputs.RECIPE).is_file():
+        _require_same(outputs.read_recipe(out), stored)
+    outputs.write_json(out / outputs.RECIPE, stored)
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    differing = [key for key in now if key not in ("packages", "device") and before.get(key) != now[key]]
+    if differing:
+        raise InputError(
+            "The run cannot be resumed with other options or data",
+            seen=", ".join(differing),
+            remedy="Resume with the options that it was started with, or start a new run.",
+            code="resume-mismatch",
+        )
+
+
+def _plain(error: OSError, out: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(
+            "There is no space left on the disk", seen=out.name,
+            remedy="Free some space and go on with --resume; what was done until the last epoch is kept.",
+            code="disk-full",
+        )  # fmt: skip
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return InputError(
+            "The output folder cannot be written", seen=out.name, remedy="Name a folder that you may write to.",
+            code="out-not-writable",
+        )  # fmt: skip
+    return error
