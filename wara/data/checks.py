@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from wara.data.items import Catalogue, PassedOver
 from wara.data.groups import group_items, groups_by_class
+from wara.data.items import Catalogue, PassedOver
 from wara.data.split import sides_to_make
 from wara.errors import InputError
 

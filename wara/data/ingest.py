@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wara.data.items import Catalogue, Item, PassedOver
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
+from wara.data.items import Catalogue, Item, PassedOver
 from wara.data.pixels import PixelStore, PixelWriter
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
@@ -79,7 +79,6 @@ def ingest(
         if on_progress is not None:
             on_progress(len(catalogue.items), len(catalogue.items))
         return kept.catalogue, kept
-    path.parent.mkdir(parents=True, exist_ok=True)
     require_space(path.parent, len(catalogue.items) * size * size)
     outcomes = []
     with PixelWriter(path, size) as writer:

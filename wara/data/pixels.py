@@ -21,8 +21,8 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from wara.data.disk import plain_disk_errors
 from wara.data.items import Catalogue, Item, PassedOver
-from wara.data.disk import full_disk_as_input_error
 from wara.errors import InputError
 from wara.imaging.image import Pixels
 
@@ -118,7 +118,7 @@ class PixelWriter:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with full_disk_as_input_error(self._path.parent):
+        with plain_disk_errors(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale_drafts(self._path)
             self._draft, self._file = self._new_draft()
@@ -130,7 +130,7 @@ class PixelWriter:
         Raises:
             InputError: code "disk-full".
         """
-        with full_disk_as_input_error(self._path.parent):
+        with plain_disk_errors(self._path.parent):
             if square.ndim == 3 and self._channels == 1:
                 self._widen()
             planes = square[np.newaxis] if square.ndim == 2 else square.transpose(2, 0, 1)
@@ -154,7 +154,7 @@ class PixelWriter:
         header = json.dumps(_header(catalogue, fit), ensure_ascii=False).encode("utf-8", "surrogateescape")
         file, draft = self._open_file, self._draft
         assert draft is not None
-        with full_disk_as_input_error(self._path.parent):
+        with plain_disk_errors(self._path.parent):
             place = file.tell()
             file.write(header)
             file.flush()

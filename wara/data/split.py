@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from wara.data.items import Catalogue
 from wara.data.groups import Group, group_items, groups_by_class
+from wara.data.items import Catalogue
 from wara.data.words import SPLITS
 from wara.errors import InputError
 

@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from wara.data.disk import plain_disk_errors
 from wara.data.items import Catalogue, Item
-from wara.data.disk import full_disk_as_input_error
 from wara.data.words import SPLITS
 from wara.errors import InputError
 
@@ -31,7 +31,7 @@ def write_split_csv(path: Path | str, catalogue: Catalogue, split: Sequence[str]
         writer.writerow([item.file, item.label, item.patient or "", side])
     draft = path.with_name(f"{path.name}.partial")
     try:
-        with full_disk_as_input_error(path.parent):
+        with plain_disk_errors(path.parent):
             draft.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape", newline="")
             draft.replace(path)
     finally:

@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+)
 
 from wara.errors import UnreadableImage
 from wara.imaging.identity import pseudonym
@@ -34,7 +43,16 @@ _DECODER_ERRORS = (
     RuntimeError,
     struct.error,
     zlib.error,
+    BytesLengthException,
+    InvalidDicomError,
 )
+# Where several decoders know a compression, pydicom tries GDCM first, which prints on stderr for damaged data.
+_DECODERS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pillow",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+}
 _DAMAGED = "Export it again from the archive it came from."
 
 
@@ -55,10 +73,11 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
         facts = _Facts(dataset, name)
     except UnreadableImage:
         raise
-    except _DECODER_ERRORS as error:
+    except _DECODER_ERRORS:
+        # From None, here and below: pydicom's own words can quote the header, and a log would keep them.
         raise UnreadableImage(
             "The DICOM file is damaged: its header cannot be read", seen=name, remedy=_DAMAGED, code="damaged"
-        ) from error
+        ) from None
     try:
         pixels, window = _render(dataset, facts)
     except MemoryError as error:
@@ -66,12 +85,13 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
             "The image does not fit into memory", seen=name, remedy="Export it smaller.", code="too-large"
         ) from error
     except _DECODER_ERRORS as error:
-        raise _explain(error, dataset, name) from error
+        raise _explain(error, dataset, name) from None
     grey = pixels.ndim == 2 or is_grey(pixels)
     if grey and pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[..., 0])
-    patient = pseudonym(str(dataset.get("PatientID") or ""))
-    return DecodedImage(pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, patient)
+    return DecodedImage(
+        pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, pseudonym(facts.patient_id)
+    )
 
 
 class _Facts:
@@ -81,8 +101,9 @@ class _Facts:
         if not len(dataset):
             raise UnreadableImage("The file is not DICOM, or empty", seen=name, remedy=_DAMAGED, code="not-an-image")
         if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
+            what = "describes an image but holds no pixels" if "Rows" in dataset else f"holds no image{_kind(dataset)}"
             raise UnreadableImage(
-                f"The DICOM file holds no image{_kind(dataset)}",
+                f"The DICOM file {what}",
                 seen=name,
                 remedy="Leave it out; export the image series instead.",
                 code="no-pixels",
@@ -120,6 +141,7 @@ class _Facts:
                 code="channels",
             )
         self.bits = int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 8)
+        self.patient_id = str(dataset.get("PatientID") or "")
 
 
 def _kind(dataset: pydicom.Dataset) -> str:
@@ -143,7 +165,8 @@ def _kind(dataset: pydicom.Dataset) -> str:
 def _render(dataset: pydicom.Dataset, facts: _Facts) -> tuple[Pixels, tuple[float, float] | None]:
     _set_transfer_syntax(dataset)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").strip()
-    stored = pixel_array(dataset)  # YBR becomes RGB here
+    decoder = _DECODERS.get(dataset.file_meta.TransferSyntaxUID, "")
+    stored = pixel_array(dataset, decoding_plugin=decoder)  # YBR becomes RGB here
     if photometric == "PALETTE COLOR":
         return _to_8_bits(apply_color_lut(stored, dataset), 16 if _palette_bits(dataset) > 8 else 8), None
     if facts.samples == 3:
@@ -249,7 +272,7 @@ def _explain(error: BaseException, dataset: pydicom.Dataset, name: str) -> Unrea
     if "less than" in text or "truncated" in text or "unexpected end" in text:
         return UnreadableImage("The DICOM file is cut short", seen=name, remedy=_DAMAGED, code="truncated")
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is not None and syntax.is_encapsulated:
+    if syntax is not None and syntax.is_transfer_syntax and syntax.is_encapsulated:
         return UnreadableImage(
             f"The DICOM image cannot be decompressed ({syntax.name}): it is damaged or of a kind that is not read",
             seen=name,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import ctypes.util
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import PIL
 
 # Attributed by the stack level of each warning, so our own modules that call the decoders are named too.
 _MODULES = r"PIL|pydicom|pylibjpeg|openjpeg|gdcm|wara\.imaging"
@@ -43,3 +49,23 @@ def quiet_decoders() -> Iterator[None]:
 
 def _entries() -> list[object]:
     return [entry for entry in warnings.filters if getattr(entry[3], "pattern", None) == _MODULES]
+
+
+def _silence_libtiff() -> None:
+    """Stop libtiff from printing on stderr: its default handlers do, and Pillow leaves them in place.
+
+    The library is found beside Pillow as its wheels lay it, else among the system's. Where it is in neither place
+    the only loss is a stray line on stderr for a damaged TIFF.
+    """
+    wheel = Path(PIL.__file__).parent.parent / "pillow.libs"
+    bundled = [str(path) for path in sorted(wheel.glob("libtiff*"))] if wheel.is_dir() else []
+    system = ctypes.util.find_library("tiff") if not bundled else None
+    for name in bundled or ([system] if system else []):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(name)
+            for function in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+                function.restype, function.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+                function(None)
+
+
+_silence_libtiff()

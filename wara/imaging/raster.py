@@ -30,6 +30,7 @@ _DECODER_ERRORS = (
 )
 _DAMAGED = "Copy or export it again from where it came."
 _CONVERT = "Export it as an 8-bit greyscale or RGB PNG."
+_EXIF_ORIENTATION = 0x0112
 _TAG_BITS, _TAG_PHOTOMETRIC, _TAG_SAMPLES, _TAG_SUBFILE = 258, 262, 277, 254
 
 
@@ -54,8 +55,9 @@ def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None
             if at_least is not None and kind == "JPEG":
                 image.draft(None, (at_least, at_least))
             image.load()
-            turned = ImageOps.exif_transpose(image)
-            if _is_quarter_turn(image):
+            orientation = _orientation(image)
+            turned = image if orientation == 1 else ImageOps.exif_transpose(image)
+            if orientation in (5, 6, 7, 8):
                 width, height = height, width
             pixels, grey = _to_pixels(turned, image)
     except UnreadableImage:
@@ -117,8 +119,13 @@ def _bits(image: Image.Image, data: bytes, kind: str) -> int:
     return 1 if image.mode == "1" else 8
 
 
-def _is_quarter_turn(image: Image.Image) -> bool:
-    return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) where it is missing or its block is damaged."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODER_ERRORS:
+        return 1  # the pixels are whole; only what the camera wrote about them is not
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _to_pixels(image: Image.Image, opened: Image.Image) -> tuple[Pixels, bool]:
