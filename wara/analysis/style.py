@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,7 @@ METHOD_LABELS = {
 METHOD_MARKERS = {"wara": "o", "tiny-wara": "D", "lora": "s", "linear-probe": "^", "full": "v"}
 CLASS_COLOURS = ("#2f7fd1", "#d9730d", "#0e9aa7", "#b0559f", "#8a7a1f", "#868e96", "#c2455a", "#5f6ad4")
 
-DPI = 100  # figures are 9 inches wide: 900 px at scale 1
+WIDTH, DPI = 9.0, 100  # inches and pixels an inch: figures are 900 px wide at scale 1
 TEXT, SMALL, TITLE = 10.5, 9.0, 13.0  # points; at 100 dpi 10.5 pt are 14.6 px
 
 
@@ -110,7 +111,7 @@ def style_axes(axes: Axes, theme: Theme, *, grid: Literal["x", "y", "both"] | No
     axes.tick_params(colors=theme.muted, labelsize=SMALL, length=0, pad=5)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(theme.muted)
-        label.set_fontsize(TEXT)
+        label.set_fontsize(SMALL + 0.5)
     axes.set_axisbelow(True)
     if grid:
         axes.grid(True, axis=grid, color=theme.grid, linewidth=0.8)
@@ -155,6 +156,11 @@ def plain(text: str, longest: int | None = None) -> str:
     if longest is not None and len(text) > longest:
         text = text[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
     return "".join(c if _drawable(c) else "\N{WHITE SQUARE}" for c in text).replace("$", r"\$")
+
+
+def label_width(labels: Sequence[str]) -> float:
+    """Return the inches that row labels take at the small size, the heatmap's last row and a margin included."""
+    return 0.2 + 0.079 * max(len("if spread evenly"), *(len(label) for label in labels))
 
 
 @functools.cache
