@@ -119,10 +119,15 @@ class Predictor:
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return class probabilities (n, k) of squares (n, size, size, 3)."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.device).float()
+        images = self.normalised(pixels)
         with self._lock, torch.inference_mode(), autocast(self.device, self._precision):
-            logits: Tensor = self.model((images - self._mean) * self._scale)
+            logits: Tensor = self.model(images)
         return logits.float().softmax(dim=1).cpu().double().numpy()
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return squares (n, size, size, 3) as the model takes them: (n, 3, size, size) float32 on its device."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.device).float()
+        return (images - self._mean) * self._scale
 
 
 def recipe_of(stored: dict[str, Any]) -> Recipe:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_recipe(run: Path) -> dict[str, Any]:

@@ -175,11 +175,8 @@ def _require_choice(name: str, value: Any) -> None:
 def _require_number(
     name: str, value: Any, *, low: float, high: float | None = None, whole: bool = False, open_low: bool = False
 ) -> None:
-    fits = (
-        isinstance(value, int if whole else int | float)
-        and not isinstance(value, bool)
-        and (value > low if open_low else value >= low)
-    )
+    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    fits = isinstance(value, kinds) and not isinstance(value, bool) and (value > low if open_low else value >= low)
     if fits and (high is None or value <= high):
         return
     kind = "a whole number" if whole else "a number"

@@ -1,0 +1,5 @@
+"""Makes ``python -m wara`` the command line."""
+
+from wara.cli import main
+
+main()

@@ -1,0 +1,220 @@
+"""The command line: check, train, predict, analyse and export. ``python -m wara --help``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from wara.console import RunView, interval, metrics_table, span
+from wara.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune vision transformers on medical images by WaRA. A research tool, not a medical device.",
+)
+
+Labels = Annotated[Path | None, typer.Option(help="CSV with columns file, label and perhaps patient, split.")]
+Seed = Annotated[int, typer.Option(help="Seed of split, order and initialisation.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+BackboneFile = Annotated[str | None, typer.Option(help="NAME:FILE, when the weights file has moved since training.")]
+Data = Annotated[Path, typer.Argument(help="Folder or zip of images.")]
+Run = Annotated[Path, typer.Argument(help="Folder that train wrote.")]
+
+
+@app.command()
+def check(data: Data, labels: Labels = None, seed: Seed = 0) -> None:
+    """Read a data set and report what is in it, without training."""
+    from wara.data.catalogue import read_catalogue
+    from wara.data.checks import require_trainable
+    from wara.data.ingest import ingest
+    from wara.data.report import data_report
+    from wara.data.sources import open_source
+    from wara.data.split import make_split
+
+    with RunView() as view:
+        with open_source(data) as source:
+            catalogue = read_catalogue(source, labels)
+            catalogue, _ = ingest(
+                source, catalogue, on_progress=lambda done, total: view.progress("Reading", done, total)
+            )
+        report = data_report(catalogue)
+        _print_report(view, report)
+        require_trainable(catalogue)
+        report = data_report(catalogue, make_split(catalogue, seed))
+    _print_splits(view, report)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="New folder for the run.")],
+    method: Annotated[str, typer.Option(help="wara, tiny-wara, lora, linear-probe or full.")] = "wara",
+    backbone: Annotated[str, typer.Option(help="NAME, NAME:FILE or vit_tiny_untrained.")] = "vit_tiny_untrained",
+    preset: Annotated[str, typer.Option(help="quick, balanced or thorough.")] = "quick",
+    labels: Labels = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the update.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Largest step size of the adapter.")] = None,
+    wavelet: Annotated[str | None, typer.Option(help="haar, db2, sym4, bior2.2 ...")] = None,
+    levels: Annotated[int | None, typer.Option(help="Depth of the wavelet transform.")] = None,
+    gains: Annotated[str | None, typer.Option(help="none, subband or subband-rank.")] = None,
+    activation: Annotated[str | None, typer.Option(help="none, gelu or soft-threshold.")] = None,
+    class_balanced: Annotated[bool, typer.Option("--class-balanced", help="Weigh rare classes more.")] = False,
+    fit: Annotated[str | None, typer.Option(help="pad, crop or stretch to a square.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Fine-tune a backbone on a folder of images and write a run folder."""
+    from wara.training.recipe import Recipe
+    from wara.training.run import train as train_run
+
+    recipe = Recipe.from_preset(
+        preset, backbone=backbone, method=method, epochs=epochs, rank=rank, batch_size=batch_size,
+        learning_rate=learning_rate, wavelet=wavelet, levels=levels, gains=gains, activation=activation,
+        class_balanced=class_balanced, fit=fit, seed=seed, device=device,
+    )  # fmt: skip
+    if backbone == "vit_tiny_untrained":
+        typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
+    with RunView() as view:
+        metrics = train_run(data, out, recipe, labels=labels, resume=resume, on_event=view)
+        classes = list(metrics["test"]["sensitivity"])
+        view.console.print(metrics_table(metrics, classes))
+        view.console.print(
+            f"{metrics['trainable_parameters']:,} trained parameters ({metrics['adapter_parameters']:,} in the "
+            f"adapter), {span(metrics['seconds'])}, {metrics['images_per_second']:.0f} images/s in training"
+        )
+        view.console.print(f"Run folder: {escape(str(out))}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the predictions to this CSV.")] = None,
+    backbone: BackboneFile = None,
+    device: Device = "auto",
+) -> None:
+    """Classify images with a trained run."""
+    from wara.inference import Predictor
+
+    predictor = Predictor.load(run, device=device, backbone=backbone)
+    with RunView() as view:
+        predictions = predictor.predict(_contents(images))
+        for p in predictions:
+            what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
+            view.console.print(f"{escape(p.file)}: {escape(what)}", soft_wrap=True)
+        failed = sum(p.error is not None for p in predictions)
+        if csv_file is not None:
+            _write_predictions(csv_file, predictor.classes, predictions)
+            view.console.print(f"Predictions: {escape(str(csv_file))}", soft_wrap=True)
+        if failed:
+            view.console.print(f"{failed} of {len(predictions)} files could not be read.")
+    if failed == len(predictions):
+        raise typer.Exit(2)
+
+
+@app.command()
+def analyse(
+    run: Run,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for figures and their data.")],
+    labels: Labels = None,
+    compare: Annotated[Path | None, typer.Option(help="Another run (LoRA's, say) to draw beside.")] = None,
+    backbone: BackboneFile = None,
+    device: Device = "auto",
+) -> None:
+    """Measure subband energy and singular spectra of a run over a set of images."""
+    from wara.analysis import study
+    from wara.analysis.singular_spectrum import singular_spectrum
+    from wara.inference import Predictor
+    from wara.inference_data import labelled_batches
+    from wara.training.device import autocast
+
+    predictor = Predictor.load(run, device=device, backbone=backbone)
+    other = None
+    if compare is not None:
+        other = singular_spectrum(Predictor.load(compare, device=device, backbone=backbone).model)
+    with RunView() as view:
+        batches, classes = labelled_batches(predictor, data, labels, on_progress=view.progress)
+        context = autocast(predictor.device, predictor.recipe["precision"])
+        measured = study.measure(predictor.model, batches, classes, context=context)
+        if measured is None:
+            raise InputError(
+                "This run has no adapter to analyse", seen=predictor.recipe["method"],
+                remedy="Analyse a run of the method wara, tiny-wara or lora.", code="analysis-no-adapter",
+            )  # fmt: skip
+        for file in study.write(out, measured, compare=other):
+            view.console.print(str(file), soft_wrap=True, markup=False)
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, merged or peft.")] = "onnx",
+    backbone: BackboneFile = None,
+) -> None:
+    """Write a run as ONNX, as merged weights or as a PEFT adapter."""
+    from wara.export import export as export_run
+
+    path = export_run(run, kind, out, backbone=backbone)
+    typer.echo(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)")
+
+
+def main() -> None:
+    """Run the command line; an `InputError` becomes one sentence on stderr and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"Error: {error.sentence()}", err=True)
+        sys.exit(2)
+
+
+def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of image files, those in folders included; one image in memory at a time."""
+    from wara.data.sources import open_source
+
+    for path in paths:
+        if path.is_dir():
+            with open_source(path) as source:
+                for name in source.names():
+                    yield name, source.read(name)
+            continue
+        if not path.is_file():
+            raise InputError("There is no such file", seen=path.name, remedy="Check the path.", code="file-missing")
+        yield path.name, path.read_bytes()
+
+
+def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "predicted", *(f"p_{name}" for name in classes), "error"])
+        for p in predictions:
+            values = [""] * len(classes) if p.probabilities is None else [f"{p.probabilities[c]:.6f}" for c in classes]
+            writer.writerow([p.file, p.label or "", *values, p.error or ""])
+
+
+def _print_report(view: RunView, report: dict[str, Any]) -> None:
+    view.console.print(json.dumps(report, indent=2, ensure_ascii=False), markup=False)
+
+
+def _print_splits(view: RunView, report: dict[str, Any]) -> None:
+    view.console.print(json.dumps(report.get("splits"), indent=2, ensure_ascii=False), markup=False)
+
+
+if __name__ == "__main__":
+    main()
+
+__all__ = ["app", "interval", "main"]
