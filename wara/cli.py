@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
-from wara.console import RunView, interval, metrics_table, span
+from wara.console import RunView, metrics_table, span
 from wara.errors import InputError
 
 app = typer.Typer(
@@ -136,9 +136,9 @@ def analyse(
 ) -> None:
     """Measure subband energy and singular spectra of a run over a set of images."""
     from wara.analysis import study
+    from wara.analysis.images import labelled_batches
     from wara.analysis.singular_spectrum import singular_spectrum
     from wara.inference import Predictor
-    from wara.inference_data import labelled_batches
     from wara.training.device import autocast
 
     predictor = Predictor.load(run, device=device, backbone=backbone)
@@ -146,9 +146,9 @@ def analyse(
     if compare is not None:
         other = singular_spectrum(Predictor.load(compare, device=device, backbone=backbone).model)
     with RunView() as view:
-        batches, classes = labelled_batches(predictor, data, labels, on_progress=view.progress)
+        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Analysing", n, total))
         context = autocast(predictor.device, predictor.recipe["precision"])
-        measured = study.measure(predictor.model, batches, classes, context=context)
+        measured = study.measure(predictor.model, batches, predictor.classes, context=context)
         if measured is None:
             raise InputError(
                 "This run has no adapter to analyse", seen=predictor.recipe["method"],
@@ -207,14 +207,33 @@ def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[A
 
 
 def _print_report(view: RunView, report: dict[str, Any]) -> None:
-    view.console.print(json.dumps(report, indent=2, ensure_ascii=False), markup=False)
+    patients = "" if report["patients"] is None else f", {report['patients']:,} patients"
+    view.console.print(f"{report['images']:,} images{patients}, {len(report['classes'])} classes ({report['layout']})")
+    for entry in report["classes"]:
+        view.console.print(f"  {escape(entry['name'])}: {entry['count']:,}")
+    passed = report["passed_over"]
+    if passed["count"]:
+        view.console.print(f"{passed['count']:,} files passed over:")
+        for reason, count in passed["reasons"].items():
+            view.console.print(f"  {count:,}: {escape(reason)}", soft_wrap=True)
 
 
 def _print_splits(view: RunView, report: dict[str, Any]) -> None:
-    view.console.print(json.dumps(report.get("splits"), indent=2, ensure_ascii=False), markup=False)
+    table = Table("Side", "Images", "Patients", *(escape(c["name"]) for c in report["classes"]), box=None)
+    for side, row in report["splits"].items():
+        patients = "unknown" if row["patients"] is None else f"{row['patients']:,}"
+        counts = (f"{row['classes'].get(c['name'], 0):,}" for c in report["classes"])
+        table.add_row(side, f"{row['images']:,}", patients, *counts)
+    view.console.print(f"Split ({report['split_source']}):")
+    view.console.print(table)
+    for warning in report["warnings"]:
+        view.console.print(f"Note: {escape(warning)}", soft_wrap=True)
+    for leak in report["leaks"][:10]:
+        files = ", ".join(leak["files"][:3])
+        view.console.print(f"  on two sides ({', '.join(leak['splits'])}): {escape(files)} ...", soft_wrap=True)
+    if len(report["leaks"]) > 10:
+        view.console.print(f"  and {len(report['leaks']) - 10:,} more patients on two sides")
 
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["app", "interval", "main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,8 +177,9 @@ def _require_number(
     name: str, value: Any, *, low: float, high: float | None = None, whole: bool = False, open_low: bool = False
 ) -> None:
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    fits = isinstance(value, kinds) and not isinstance(value, bool) and (value > low if open_low else value >= low)
-    if fits and (high is None or value <= high):
+    number: float = value if isinstance(value, kinds) and not isinstance(value, bool) else math.nan
+    fits = number > low if open_low else number >= low
+    if fits and (high is None or number <= high):
         return
     kind = "a whole number" if whole else "a number"
     span = f"{'above' if open_low else 'of at least'} {low:g}" + (f" and at most {high:g}" if high is not None else "")
