@@ -1,0 +1,95 @@
+"""``python -m backend``: start the server and say where it is."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from backend.main import create_app
+from backend.settings import Settings
+from wara.errors import InputError
+
+GRACEFUL_SECONDS = 3
+
+
+class _Server(uvicorn.Server):
+    """A server that says its address once it answers."""
+
+    def __init__(self, config: uvicorn.Config, address: str) -> None:
+        super().__init__(config)
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"WaRA Studio is ready: {self._address}\n")
+            sys.stdout.flush()
+
+
+def main() -> int:
+    """Start the server; return the exit code."""
+    try:
+        settings = Settings()
+        listener = _listen(settings)
+    except (InputError, ValidationError) as error:
+        return _refuse(error)
+    port = listener.getsockname()[1]
+    settings = settings.model_copy(update={"port": port})
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Alembic's and the hub client's everyday lines tell a user nothing.
+    for name in ("alembic", "httpx", "httpcore", "multipart", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    app = create_app(settings)
+    try:
+        # Claimed before the server starts, so that a second start ends with a sentence.
+        app.state.parts.storage.prepare()
+    except InputError as error:
+        return _refuse(error)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    server = _Server(config, settings.base_url(port))
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            "The server cannot listen at this address",
+            seen=f"{settings.host}:{settings.port}, {error.strerror}",
+            remedy="Stop the program that uses the port, or set WARA_PORT (and WARA_HOST) to another.",
+            code="address-in-use",
+        ) from error
+    return listener
+
+
+def _refuse(error: InputError | ValidationError) -> int:
+    if isinstance(error, ValidationError):
+        lines = [
+            f"WARA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (seen: {e['input']})" for e in error.errors()
+        ]
+        text = "\n".join(lines)
+    else:
+        text = error.sentence()
+    sys.stderr.write(f"{text}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""The routes of ``/api/v1``, one module a resource."""
+
+from fastapi import APIRouter
+
+from backend.api import analysis, backbones, datasets, health, jobs, models
+
+router = APIRouter(prefix="/api/v1")
+for module in (health, backbones, datasets, jobs, models, analysis):
+    router.include_router(module.router)
+
+__all__ = ["router"]

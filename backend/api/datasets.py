@@ -1,0 +1,201 @@
+"""Data sets: upload at once or in batches, look at them, delete them."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from PIL import Image
+from sqlalchemy import select
+
+from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep
+from backend.api.schemas import (
+    PROBLEMS,
+    CheckProgress,
+    DatasetList,
+    DatasetOut,
+    ImageList,
+    ImageOut,
+    Problem,
+    upload_body,
+)
+from backend.db import Dataset
+from backend.intake import Intake
+from backend.problems import not_found
+from backend.storage import write_atomically
+from backend.uploads import receive
+from wara.data.report import data_report
+from wara.data.sources import open_source
+from wara.errors import InputError
+from wara.imaging import read_square
+
+router = APIRouter(tags=["datasets"], responses=PROBLEMS)
+
+THUMBNAIL_PIXELS = 256
+# Decoding takes memory: a few at a time, however many the page asks for.
+_decoding = threading.Semaphore(2)
+_FILES_HELP = {
+    "name": "name of the data set; else the folder's",
+    "labels": "path of a CSV inside the upload (columns file, label, optional patient, split)",
+}
+
+
+@router.post(
+    "/datasets",
+    status_code=201,
+    openapi_extra=upload_body("files", many=True, **_FILES_HELP, finish="false to send more files later"),
+)
+async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
+    """Upload files whose file names are relative paths (``folder/class/image.png``), or one zip.
+
+    With ``finish=false`` the data set keeps receiving until it is finished.
+    """
+    await run_in_threadpool(storage.require_space)
+    dataset_id = await run_in_threadpool(intake.begin, None, None)
+    try:
+        with storage.batch(storage.folder("staging", dataset_id)) as batch:
+            fields = await receive(request, storage, batch)
+            await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
+        if fields.get("finish", "true").strip().lower() not in ("false", "0", "no"):
+            await run_in_threadpool(intake.finish, dataset_id)
+    except BaseException:
+        await run_in_threadpool(intake.discard_upload, dataset_id)
+        raise
+    return await run_in_threadpool(_fetch, intake, dataset_id)
+
+
+@router.post("/datasets/{dataset_id}/files", openapi_extra=upload_body("files", many=True, **_FILES_HELP))
+async def add_files(dataset_id: str, request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
+    """Add files to a data set that is receiving: all of them, or none when one cannot be kept."""
+    used = await run_in_threadpool(intake.accepts, dataset_id)
+    with storage.batch(storage.folder("staging", dataset_id), used_bytes=used) as batch:
+        fields = await receive(request, storage, batch)
+        await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
+    return await run_in_threadpool(_fetch, intake, dataset_id)
+
+
+@router.post("/datasets/{dataset_id}/finish", status_code=202)
+def finish_dataset(dataset_id: str, intake: IntakeDep) -> DatasetOut:
+    """End an upload. The images are checked in the background; what cannot be used at all is refused at once."""
+    intake.finish(dataset_id)
+    return _fetch(intake, dataset_id)
+
+
+@router.get("/datasets")
+def list_datasets(session: SessionDep, intake: IntakeDep) -> DatasetList:
+    """List data sets, newest first."""
+    rows = session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id))
+    return DatasetList(items=[_out(row, intake) for row in rows])
+
+
+@router.get("/datasets/{dataset_id}")
+def get_dataset(dataset: DatasetDep, intake: IntakeDep) -> DatasetOut:
+    """Return one data set; poll it while it is being checked."""
+    return _out(dataset, intake)
+
+
+@router.get("/datasets/{dataset_id}/report")
+def get_report(dataset: DatasetDep, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+    """Return counts, the split that training with this seed uses, leaks, and what was passed over and why."""
+    catalogue = intake.catalogue(dataset)
+    return data_report(catalogue, intake.split(dataset, seed))
+
+
+@router.get("/datasets/{dataset_id}/images")
+def list_images(
+    dataset: DatasetDep,
+    intake: IntakeDep,
+    cls: Annotated[str | None, Query(description="only this class")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 24,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    seed: Annotated[int, Query(ge=0)] = 0,
+) -> ImageList:
+    """List a page of images with the addresses of their thumbnails."""
+    catalogue = intake.catalogue(dataset)
+    if cls is not None and cls not in catalogue.classes:
+        raise InputError(
+            "There is no such class",
+            seen=cls[:80],
+            remedy=f"The classes are {', '.join(catalogue.classes)}.",
+            code="class-not-found",
+        )
+    sides = intake.split(dataset, seed)
+    chosen = [index for index, item in enumerate(catalogue.items) if cls is None or item.label == cls]
+    return ImageList(
+        total=len(chosen),
+        items=[
+            ImageOut(
+                file=catalogue.items[index].file,
+                label=catalogue.items[index].label,
+                split=sides[index],
+                url=f"/api/v1/datasets/{dataset.id}/images/{index}/thumbnail",
+            )
+            for index in chosen[offset : offset + limit]
+        ],
+    )
+
+
+@router.get(
+    "/datasets/{dataset_id}/images/{index}/thumbnail",
+    response_class=FileResponse,
+    responses={200: {"content": {"image/webp": {}}}},
+)
+def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: StorageDep) -> FileResponse:
+    """Return an image as a 256-pixel square on black, made of its pixels alone, whatever else the file holds."""
+    items = intake.catalogue(dataset).items
+    if not 0 <= index < len(items):
+        raise not_found("image", str(index))
+    path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
+    if not path.exists():
+        with _decoding:
+            _make_thumbnail(intake.source(dataset), items[index].file, path)
+    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+@router.delete("/datasets/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
+    """Delete a data set with all its images; models trained on it stay."""
+    intake.delete(dataset_id)
+    return Response(status_code=204)
+
+
+def _make_thumbnail(source: Path, file: str, path: Path) -> None:
+    with open_source(source) as opened:
+        square, _ = read_square(opened.read(file), file, THUMBNAIL_PIXELS, "pad")
+    buffer = io.BytesIO()
+    Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def _fetch(intake: Intake, dataset_id: str) -> DatasetOut:
+    with intake.database.session() as session:
+        dataset = session.get(Dataset, dataset_id)
+    if dataset is None:
+        raise not_found("data set", dataset_id)
+    return _out(dataset, intake)
+
+
+def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
+    progress = intake.progress(dataset.id) if dataset.state == "checking" else None
+    if dataset.state == "checking" and progress is None:
+        progress = (0, dataset.images)
+    return DatasetOut.model_validate(
+        {
+            "id": dataset.id,
+            "name": dataset.name or "New data set",
+            "status": dataset.state,
+            "created": dataset.created,
+            "images": dataset.images,
+            "classes": dataset.classes,
+            "layout": dataset.layout,
+            "passed_over": dataset.passed_over,
+            "progress": CheckProgress(done=progress[0], total=progress[1]) if progress else None,
+            "error": Problem(**dataset.error) if dataset.error else None,
+        }
+    )

@@ -1,0 +1,117 @@
+"""What routes ask for: sessions, storage and the server's parts, as annotated aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from backend.backbones import BackboneRegistry
+from backend.db import Database, Dataset, Job, Model
+from backend.intake import Intake
+from backend.jobs.supervisor import Supervisor
+from backend.problems import not_found
+from backend.serving import PredictorCache
+from backend.settings import Settings
+from backend.storage import Storage
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a server is made of; lives in ``app.state.parts``."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    intake: Intake
+    supervisor: Supervisor
+    backbones: BackboneRegistry
+    predictors: PredictorCache
+
+
+def get_parts(request: Request) -> Parts:
+    """Return the parts of the server that answers this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(get_parts)]
+
+
+def get_session(parts: PartsDep) -> Iterator[Session]:
+    """Give a session that commits when the route has returned."""
+    with parts.database.session() as session:
+        yield session
+
+
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def get_storage(parts: PartsDep) -> Storage:
+    """Return the server's part of this name."""
+    return parts.storage
+
+
+def get_intake(parts: PartsDep) -> Intake:
+    """Return the server's part of this name."""
+    return parts.intake
+
+
+def get_supervisor(parts: PartsDep) -> Supervisor:
+    """Return the server's part of this name."""
+    return parts.supervisor
+
+
+def get_backbones(parts: PartsDep) -> BackboneRegistry:
+    """Return the server's part of this name."""
+    return parts.backbones
+
+
+def get_predictors(parts: PartsDep) -> PredictorCache:
+    """Return the server's part of this name."""
+    return parts.predictors
+
+
+def get_settings(parts: PartsDep) -> Settings:
+    """Return the server's part of this name."""
+    return parts.settings
+
+
+StorageDep = Annotated[Storage, Depends(get_storage)]
+IntakeDep = Annotated[Intake, Depends(get_intake)]
+SupervisorDep = Annotated[Supervisor, Depends(get_supervisor)]
+BackbonesDep = Annotated[BackboneRegistry, Depends(get_backbones)]
+PredictorsDep = Annotated[PredictorCache, Depends(get_predictors)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+
+def get_dataset(dataset_id: str, session: SessionDep) -> Dataset:
+    """Return the data set of the path, or answer 404."""
+    found = session.get(Dataset, dataset_id)
+    if found is None:
+        raise not_found("data set", dataset_id)
+    return found
+
+
+def get_job(job_id: str, session: SessionDep) -> Job:
+    """Return the job of the path, or answer 404."""
+    found = session.get(Job, job_id)
+    if found is None:
+        raise not_found("job", job_id)
+    return found
+
+
+def get_model(model_id: str, session: SessionDep) -> Model:
+    """Return the model of the path, or answer 404."""
+    found = session.get(Model, model_id)
+    if found is None:
+        raise not_found("model", model_id)
+    return found
+
+
+DatasetDep = Annotated[Dataset, Depends(get_dataset)]
+JobDep = Annotated[Job, Depends(get_job)]
+ModelDep = Annotated[Model, Depends(get_model)]

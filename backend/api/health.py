@@ -1,0 +1,33 @@
+"""Whether the server is well, and what it runs on."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from backend.api.dependencies import BackbonesDep, SettingsDep, StorageDep, SupervisorDep
+from backend.api.schemas import DeviceInfo, Health, QueueInfo
+from backend.devices import find_devices
+from wara import __version__
+
+router = APIRouter(tags=["health"])
+
+NO_BACKBONE = (
+    "No pretrained backbone is on this machine. An untrained one lets you try the steps, but its results mean nothing. "
+    "Add a weights file on the Train page, or start with WARA_BACKBONES=name:file."
+)
+
+
+@router.get("/health")
+def health(settings: SettingsDep, storage: StorageDep, supervisor: SupervisorDep, backbones: BackbonesDep) -> Health:
+    """Return version, device, free disk space, jobs and a notice when something is missing."""
+    device = find_devices(settings.device)[0]
+    pretrained = sum(offer.info.pretrained and offer.info.available for offer in backbones.offers())
+    return Health(
+        status="ok",
+        version=__version__,
+        device=DeviceInfo(type=device.type, name=device.name),
+        disk_free_mb=int(storage.free_mb()),
+        jobs=QueueInfo(**supervisor.counts()),
+        backbones_available=pretrained,
+        notice=None if pretrained else NO_BACKBONE,
+    )

@@ -1,0 +1,169 @@
+"""Trainings: start, list, watch, cancel, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from sqlalchemy import select
+
+from backend.api.dependencies import BackbonesDep, IntakeDep, JobDep, Parts, PartsDep, SessionDep, SupervisorDep
+from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, Problem
+from backend.backbones import Offer, check_fits
+from backend.db import Dataset, Job
+from backend.db.models import FINISHED_STATES
+from backend.jobs.supervisor import Supervisor
+from backend.problems import not_found
+from wara.errors import InputError
+
+router = APIRouter(tags=["jobs"], responses=PROBLEMS)
+
+POLL_SECONDS = 0.25
+PING_SECONDS = 15.0
+
+
+@router.post("/jobs", status_code=202)
+def create_job(
+    order: JobIn, session: SessionDep, intake: IntakeDep, backbones: BackbonesDep, parts: PartsDep
+) -> JobOut:
+    """Queue a training. Everything that can be wrong with the order is said at once."""
+    dataset = session.get(Dataset, order.dataset_id)
+    if dataset is None:
+        raise not_found("data set", order.dataset_id)
+    intake.catalogue(dataset)  # refuses while it is not ready
+    offer = backbones.resolve(order.backbone)
+    _check_recipe(order, offer)
+    parts.storage.require_space()
+    job = Job(
+        name=(order.name or "").strip() or f"{dataset.name}, {order.method}, {order.preset}",
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        method=order.method,
+        backbone=offer.id,
+        backbone_spec=offer.info.spec,
+        preset=order.preset,
+        recipe=order.recipe,
+    )
+    session.add(job)
+    session.commit()  # before the supervisor looks
+    parts.supervisor.wake()
+    return _out(job, parts.supervisor)
+
+
+@router.get("/jobs")
+def list_jobs(session: SessionDep, supervisor: SupervisorDep) -> JobList:
+    """List trainings, newest first."""
+    rows = session.scalars(select(Job).order_by(Job.created.desc(), Job.id))
+    return JobList(items=[_out(row, supervisor) for row in rows])
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job: JobDep, supervisor: SupervisorDep) -> JobOut:
+    """Return one training with its epochs so far."""
+    return _out(job, supervisor)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+def watch_job(job: JobDep, parts: PartsDep, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+    """Stream a training's events; ``Last-Event-ID`` goes on behind an event, ``end`` closes the stream."""
+    number = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+    return StreamingResponse(
+        _stream(parts, job.id, number),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/jobs/{job_id}/cancel", status_code=202)
+def cancel_job(job_id: str, parts: PartsDep) -> JobOut:
+    """End a training; the device is free within ten seconds."""
+    parts.supervisor.cancel(job_id)
+    with parts.database.session() as session:
+        return _out(session.get_one(Job, job_id), parts.supervisor)
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(job_id: str, supervisor: SupervisorDep) -> Response:
+    """Delete an ended training from the list; its model stays."""
+    supervisor.delete(job_id)
+    return Response(status_code=204)
+
+
+def _check_recipe(order: JobIn, offer: Offer) -> None:
+    from wara.training.recipe import Recipe
+
+    fixed = sorted({"method", "preset", "backbone"} & order.recipe.keys())
+    if fixed:
+        raise InputError(
+            "These options stand beside the recipe, not in it",
+            seen=", ".join(fixed),
+            remedy="Send them as members of the order itself.",
+            code="recipe-unknown-option",
+        )
+    recipe = Recipe.from_preset(order.preset, method=order.method, backbone=offer.info.spec, **order.recipe)
+    check_fits(offer, recipe)
+
+
+async def _stream(parts: Parts, job_id: str, number: int) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n\n"
+    silent = 0.0
+    while True:
+        # The state first, the lines after it: what a job wrote before it ended is then never missed.
+        state = await run_in_threadpool(_state, parts, job_id)
+        lines = await run_in_threadpool(parts.supervisor.events(job_id).after, number)
+        for number, line, kind in lines:
+            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), line)
+        if state is None or state in FINISHED_STATES:
+            yield b'event: end\ndata: {"state": "%s"}\n\n' % (state or "deleted").encode()
+            return
+        silent = 0.0 if lines else silent + POLL_SECONDS
+        if silent >= PING_SECONDS:
+            silent = 0.0
+            yield b": still here\n\n"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _state(parts: Parts, job_id: str) -> str | None:
+    with parts.database.session() as session:
+        return session.scalars(select(Job.state).where(Job.id == job_id)).one_or_none()
+
+
+def _out(job: Job, supervisor: Supervisor) -> JobOut:
+    view = supervisor.events(job.id).view()
+    running = job.state == "running"
+    message = view.message
+    if job.state == "queued":
+        message = "Waiting for a free device"
+    elif running and job.cancel_requested:
+        message = "Stopping"
+    elif running and message is None:
+        message = "Starting"
+    fields: dict[str, Any] = {
+        "id": job.id,
+        "name": job.name,
+        "dataset_id": job.dataset_id,
+        "dataset_name": job.dataset_name,
+        "method": job.method,
+        "backbone": job.backbone,
+        "preset": job.preset,
+        "state": job.state,
+        "created": job.created,
+        "started": job.started,
+        "finished": job.finished,
+        "phase": view.phase,
+        "message": message,
+        "progress": JobProgress(**view.progress) if running and view.progress else None,
+        "history": view.history,
+        "warnings": view.warnings,
+        "error": Problem(**job.error) if job.error else None,
+        "model_id": job.model.id if job.model is not None else None,
+    }
+    return JobOut.model_validate(fields)

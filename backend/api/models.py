@@ -1,0 +1,205 @@
+"""Models: list, card, download, delete, and classify images with them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from sqlalchemy import select
+
+from backend.api.dependencies import ModelDep, Parts, PartsDep, PredictorsDep, SessionDep, StorageDep
+from backend.api.schemas import (
+    PROBLEMS,
+    FigureList,
+    FigureOut,
+    ModelList,
+    ModelOut,
+    PredictionList,
+    PredictionOut,
+    upload_body,
+)
+from backend.db import Model
+from backend.problems import not_found
+from backend.storage import StoredFile, zip_stream
+from backend.uploads import receive
+from wara.data.sources import open_source
+from wara.errors import InputError
+
+router = APIRouter(tags=["models"], responses=PROBLEMS)
+
+
+@router.get("/models")
+def list_models(session: SessionDep) -> ModelList:
+    """List models, newest first."""
+    rows = session.scalars(select(Model).order_by(Model.created.desc(), Model.id))
+    return ModelList(items=[_out(row) for row in rows])
+
+
+@router.get("/models/{model_id}")
+def get_model(model: ModelDep) -> ModelOut:
+    """Return one model with all its metrics."""
+    return _out(model)
+
+
+@router.get("/models/{model_id}/card", response_class=PlainTextResponse)
+def get_card(model: ModelDep, storage: StorageDep) -> PlainTextResponse:
+    """Return the model card as Markdown."""
+    text = (storage.folder("models", model.id) / "card.md").read_text(encoding="utf-8")
+    return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
+
+
+@router.get(
+    "/models/{model_id}/download",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {}}}},
+)
+def download_model(model: ModelDep, storage: StorageDep) -> StreamingResponse:
+    """Return the whole RUN folder as a zip, packed while it is sent."""
+    name = re.sub(r"[^\w.-]+", "_", model.name).strip("_.") or "model"
+    return StreamingResponse(
+        zip_stream(storage.folder("models", model.id), name),
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}.zip"},
+    )
+
+
+@router.get("/models/{model_id}/figures")
+def list_figures(model: ModelDep, storage: StorageDep) -> FigureList:
+    """List the figures that the run drew."""
+    files = sorted((storage.folder("models", model.id) / "figures").glob("*.png"))
+    return FigureList(
+        items=[FigureOut(name=file.stem, url=f"/api/v1/models/{model.id}/figures/{file.name}") for file in files]
+    )
+
+
+@router.get(
+    "/models/{model_id}/figures/{name}", response_class=FileResponse, responses={200: {"content": {"image/png": {}}}}
+)
+def get_figure(model: ModelDep, name: str, storage: StorageDep) -> FileResponse:
+    """Return a figure of the run."""
+    folder = storage.folder("models", model.id) / "figures"
+    # Compared with what is there, never joined to the path as it came.
+    found = next((file for file in folder.glob("*.png") if file.name == name), None)
+    if found is None:
+        raise not_found("figure", name)
+    return FileResponse(found, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+
+
+@router.delete("/models/{model_id}", status_code=204)
+def delete_model(model: ModelDep, session: SessionDep, storage: StorageDep, predictors: PredictorsDep) -> Response:
+    """Delete a model with its RUN folder."""
+    session.delete(model)
+    session.commit()
+    predictors.forget(model.id)
+    storage.remove("models", model.id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/models/{model_id}/predict",
+    openapi_extra=upload_body("files", many=True),
+    response_model=PredictionList,
+    responses={200: {"content": {"text/csv": {}}}},
+)
+async def predict(
+    model_id: str,
+    request: Request,
+    parts: PartsDep,
+    format: Annotated[Literal["json", "csv"], Query(description="csv for a table")] = "json",  # noqa: A002
+) -> Response:
+    """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
+    model = await run_in_threadpool(_find, parts, model_id)
+    with parts.storage.scratch() as batch:
+        await receive(request, parts.storage, batch)
+        answer = await run_in_threadpool(_predict, parts, model, batch.files)
+    if format == "json":
+        return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(
+        _table(answer),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="predictions.csv"'},
+    )
+
+
+def _find(parts: Parts, model_id: str) -> Model:
+    with parts.database.session() as session:
+        found = session.get(Model, model_id)
+    if found is None:
+        raise not_found("model", model_id)
+    return found
+
+
+def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:
+    if not files:
+        raise InputError("No image came with the request", remedy="Choose one or more images.", code="empty-upload")
+    predictions = parts.predictors.predict(
+        model.id, parts.storage.folder("models", model.id), model.backbone_spec, _images(files)
+    )
+    items = [
+        PredictionOut(file=entry.file, label=entry.label, probabilities=entry.probabilities, error=entry.error)
+        for entry in predictions
+    ]
+    return PredictionList(
+        model_id=model.id,
+        classes=list(model.classes),
+        items=items,
+        passed_over=sum(item.error is not None for item in items),
+    )
+
+
+def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes]]:
+    """Give one image after the other, so that only a batch of them is in memory."""
+    if len(files) == 1 and files[0].name.lower().endswith(".zip"):
+        path = files[0].path.rename(files[0].path.with_name(PurePosixPath(files[0].name).name))
+        yield from _unpacked(path)
+        return
+    for file in files:
+        yield file.name, file.path.read_bytes()
+
+
+def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
+    with open_source(path) as source:
+        for name in source.names():
+            yield name, source.read(name)
+
+
+def _table(answer: PredictionList) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(["file", "label", *(f"probability_{name}" for name in answer.classes), "error"])
+    for item in answer.items:
+        shares = item.probabilities or {}
+        numbers = [f"{shares[name]:.6f}" if name in shares else "" for name in answer.classes]
+        writer.writerow([item.file, item.label or "", *numbers, item.error or ""])
+    return buffer.getvalue()
+
+
+def _out(model: Model) -> ModelOut:
+    metrics = model.metrics
+    return ModelOut(
+        id=model.id,
+        name=model.name,
+        job_id=model.job_id,
+        dataset_id=model.dataset_id,
+        dataset_name=model.dataset_name,
+        method=model.method,
+        backbone=model.backbone,
+        pretrained=model.pretrained,
+        preset=model.preset,
+        classes=model.classes,
+        created=model.created,
+        seed=model.seed,
+        rank=model.rank,
+        trainable_parameters=metrics.get("trainable_parameters"),
+        adapter_parameters=metrics.get("adapter_parameters"),
+        seconds=metrics.get("seconds"),
+        metrics=metrics,
+    )

@@ -1,0 +1,252 @@
+"""What the API answers, as typed documents."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"description": text, "content": {"application/problem+json": {}}}
+    for code, text in {
+        400: "The request cannot be read",
+        403: "Not from here",
+        404: "There is none",
+        409: "Not in this state",
+        413: "Too large",
+        415: "Not an upload",
+        422: "A value cannot be used",
+        507: "No disk space left",
+    }.items()
+}
+
+
+class Problem(BaseModel):
+    """An error: what was wrong, the value seen, what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    seen: str | None = None
+    remedy: str
+
+
+class DeviceInfo(BaseModel):
+    """The device that jobs run on."""
+
+    type: str
+    name: str
+
+
+class QueueInfo(BaseModel):
+    """How many jobs run and wait."""
+
+    running: int
+    queued: int
+
+
+class Health(BaseModel):
+    """Whether the server is well, and what it has."""
+
+    status: Literal["ok"]
+    version: str
+    device: DeviceInfo
+    disk_free_mb: int
+    jobs: QueueInfo
+    backbones_available: int
+    notice: str | None
+
+
+class BackboneOut(BaseModel):
+    """A backbone that can be chosen."""
+
+    id: str
+    name: str
+    label: str
+    pretrained: bool
+    available: bool
+    source: Literal["file", "hub", "untrained", "embedded"]
+    input_size: int | None
+    note: str
+
+
+class BackboneList(BaseModel):
+    """Backbones, the best first."""
+
+    items: list[BackboneOut]
+
+
+class ClassCount(BaseModel):
+    """A class and its images."""
+
+    name: str
+    count: int
+
+
+class CheckProgress(BaseModel):
+    """How many images are checked."""
+
+    done: int
+    total: int
+
+
+class DatasetOut(BaseModel):
+    """A data set."""
+
+    id: str
+    name: str
+    status: Literal["receiving", "checking", "ready", "failed"]
+    created: datetime
+    images: int
+    classes: list[ClassCount]
+    layout: str | None
+    passed_over: int
+    progress: CheckProgress | None
+    error: Problem | None
+
+
+class DatasetList(BaseModel):
+    """Data sets, newest first."""
+
+    items: list[DatasetOut]
+
+
+class ImageOut(BaseModel):
+    """An image of a data set; ``url`` is its thumbnail."""
+
+    file: str
+    label: str
+    split: str | None
+    url: str
+
+
+class ImageList(BaseModel):
+    """A page of images."""
+
+    total: int
+    items: list[ImageOut]
+
+
+class JobIn(BaseModel):
+    """A training to start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: str
+    method: str = "wara"
+    backbone: str
+    preset: str = "quick"
+    recipe: dict[str, Any] = Field(default_factory=dict, description="Recipe fields that differ from the preset.")
+    name: str | None = Field(default=None, max_length=120)
+
+
+class JobProgress(BaseModel):
+    """How far the present phase is; in training, images over all epochs."""
+
+    done: float
+    total: float
+    fraction: float
+    seconds_left: float | None
+    images_per_second: float | None
+
+
+class JobOut(BaseModel):
+    """A training."""
+
+    id: str
+    name: str
+    dataset_id: str | None
+    dataset_name: str
+    method: str
+    backbone: str
+    preset: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    phase: str | None
+    message: str | None
+    progress: JobProgress | None
+    history: list[dict[str, Any]]
+    warnings: list[str]
+    error: Problem | None
+    model_id: str | None
+
+
+class JobList(BaseModel):
+    """Trainings, newest first."""
+
+    items: list[JobOut]
+
+
+class ModelOut(BaseModel):
+    """A trained model."""
+
+    id: str
+    name: str
+    job_id: str | None
+    dataset_id: str | None
+    dataset_name: str
+    method: str
+    backbone: str
+    pretrained: bool
+    preset: str
+    classes: list[str]
+    created: datetime
+    seed: int | None
+    rank: int | None
+    trainable_parameters: int | None
+    adapter_parameters: int | None
+    seconds: float | None
+    metrics: dict[str, Any]
+
+
+class ModelList(BaseModel):
+    """Models, newest first."""
+
+    items: list[ModelOut]
+
+
+class PredictionOut(BaseModel):
+    """One image's classes, or why it could not be read."""
+
+    file: str
+    label: str | None
+    probabilities: dict[str, float] | None
+    error: str | None
+
+
+class PredictionList(BaseModel):
+    """The answer of a model to several images."""
+
+    model_id: str
+    classes: list[str]
+    items: list[PredictionOut]
+    passed_over: int
+
+
+class FigureOut(BaseModel):
+    """A figure of a run."""
+
+    name: str
+    url: str
+
+
+class FigureList(BaseModel):
+    """The figures of a run."""
+
+    items: list[FigureOut]
+
+
+def upload_body(file_field: str, *, many: bool, **texts: str) -> dict[str, Any]:
+    """Describe a multipart body for OpenAPI; uploads are read as a stream, so FastAPI cannot see their fields."""
+    binary = {"type": "string", "format": "binary"}
+    files = {"type": "array", "items": binary} if many else binary
+    fields = {name: {"type": "string", "description": text} for name, text in texts.items()}
+    schema = {"type": "object", "properties": {file_field: files, **fields}, "required": [file_field]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

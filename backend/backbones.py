@@ -1,0 +1,168 @@
+"""Which backbones the server offers, under identifiers that show no path of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from backend.db import Backbone, Database
+from backend.settings import Settings
+from backend.storage import Storage, StoredFile
+from wara.errors import InputError
+
+if TYPE_CHECKING:
+    from wara.backbones import BackboneInfo
+    from wara.training.recipe import Recipe
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A backbone with the identifier that clients use."""
+
+    id: str
+    label: str
+    info: BackboneInfo
+
+
+class BackboneRegistry:
+    """Knows the backbones of the settings, of uploads, of the hub, and the untrained one."""
+
+    def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
+        self._settings = settings
+        self._database = database
+        self._storage = storage
+
+    def offers(self) -> list[Offer]:
+        """Return what can be chosen, the best first."""
+        from wara.backbones import list_backbones  # brings torch along, which takes seconds
+
+        originals = {}
+        with self._database.session() as session:
+            for row in session.scalars(select(Backbone).order_by(Backbone.created)):
+                path = self._storage.folder("backbones", row.id) / row.file
+                originals[f"{row.name}:{path}"] = row.original
+        named = [f"{name}:{path}" for name, path in self._settings.backbone_files]
+        infos = list_backbones(extra=(*named, *originals))
+        return [Offer(_public_id(info), _label(info, originals.get(info.spec)), info) for info in infos]
+
+    def resolve(self, identifier: str) -> Offer:
+        """Return an offered backbone by its identifier or spec.
+
+        Only what is offered can be used, so that no request opens a file of its choice.
+
+        Raises:
+            InputError: there is none, or its weights are gone.
+        """
+        offers = self.offers()
+        found = next((offer for offer in offers if identifier in (offer.id, offer.info.spec)), None)
+        if found is None:
+            raise InputError(
+                "Unknown backbone",
+                seen=identifier[:100],
+                remedy=f"Choose one of {', '.join(offer.id for offer in offers)}, or add its weights file first.",
+                code="backbone-unknown",
+            )
+        if not found.info.available:
+            raise InputError(
+                "The weights of this backbone are not there any more",
+                seen=found.label,
+                remedy="Put the file back, or choose another backbone.",
+                code="weights-missing",
+            )
+        return found
+
+    def add(self, name: str, file: StoredFile) -> Offer:
+        """Keep uploaded weights once they load into the architecture.
+
+        Raises:
+            InputError: no such architecture, or the file does not belong to it.
+        """
+        from wara.backbones import load_backbone
+
+        original = PurePosixPath(file.name).name
+        suffix = Path(original).suffix.lower()
+        if suffix not in WEIGHT_SUFFIXES:
+            raise InputError(
+                "This is no weights file",
+                seen=original,
+                remedy=f"Choose a file that ends in {' or '.join(WEIGHT_SUFFIXES)}.",
+                code="weights-suffix",
+            )
+        row = Backbone(id=file.digest, name=name, file=f"weights{suffix}", original=original)
+        # The name that messages show is the one that the person knows.
+        candidate = file.path.with_name(original)
+        file.path.rename(candidate)
+        load_backbone(f"{name}:{candidate}", num_classes=2)
+        target = self._storage.folder("backbones", row.id) / row.file
+        if target.parent.exists():  # the same bytes were uploaded before
+            shutil.rmtree(target.parent)
+        self._storage.move(candidate, target)
+        with self._database.session() as session:
+            session.merge(row)
+        return self.resolve(f"{name}:{target}")
+
+
+def check_fits(offer: Offer, recipe: Recipe) -> None:
+    """Refuse options that the backbone's layers do not allow, such as a rank larger than they are.
+
+    The architecture is built without any memory for its weights, which takes a tenth of a second.
+
+    Raises:
+        InputError: what does not fit.
+    """
+    import timm
+    import torch
+
+    from wara.backbones import UNTRAINED, load_backbone
+    from wara.backbones import Backbone as Loaded
+    from wara.training.methods import build
+
+    if offer.info.spec == UNTRAINED:
+        build(load_backbone(UNTRAINED, 2), recipe)
+        return
+    options: dict[str, Any] = {} if recipe.image_size is None else {"img_size": recipe.image_size}
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(offer.info.name, num_classes=2, **options)
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "The backbone cannot take images of this size",
+            seen=recipe.image_size,
+            remedy="Leave the image size empty to take the backbone's own.",
+            code="recipe-image-size",
+        ) from error
+    classifier = model.pretrained_cfg.get("classifier") or "head"
+    build(
+        Loaded(
+            model=model,
+            name=offer.info.name,
+            source=offer.info.source,
+            file=None,
+            fingerprint="",
+            pretrained=False,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            size=recipe.image_size or offer.info.input_size or 224,
+            patch_size=16,
+            head=classifier if isinstance(classifier, str) else classifier[0],
+        ),
+        recipe,
+    )
+
+
+def _public_id(info: BackboneInfo) -> str:
+    if info.source != "file":
+        return info.spec
+    path = info.spec.partition(":")[2]
+    return f"{info.name}@{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
+
+
+def _label(info: BackboneInfo, original: str | None) -> str:
+    return info.label if original is None else f"{info.name} ({original})"

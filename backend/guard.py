@@ -1,0 +1,127 @@
+"""What stands before every request: host and origin checks, safe headers, one log line, no raw error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.problems import RequestRefused, as_problem, problem_of, problem_response
+from backend.settings import Settings
+
+API_ROOT = "/api"
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+API_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # No other site may show what this server holds, not even as a picture.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+access_log = logging.getLogger("backend.access")
+
+
+class RequestGuard:
+    """Refuses foreign hosts (DNS rebinding) and cross-origin writes, for the pages as for the API.
+
+    A page of another site can make a browser send requests to 127.0.0.1, and a name of its own can be made to
+    resolve there; the Host and Origin headers, which scripts cannot forge, tell both apart.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.check_host = settings.on_loopback or bool(settings.extra_hosts)
+        self.hosts = LOOPBACK_NAMES | settings.extra_hosts
+        if not settings.on_loopback and settings.host not in ("0.0.0.0", "::"):
+            self.hosts = self.hosts | {settings.host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with 403."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await problem_response(as_problem(refusal))(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> RequestRefused | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self.check_host and _host_name(host) not in self.hosts:
+            return RequestRefused(
+                403,
+                "The server does not answer under this name",
+                seen=host[:80],
+                remedy="Open it as http://127.0.0.1 with its port, or add the name to WARA_ALLOWED_HOSTS.",
+                code="host-refused",
+            )
+        if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
+            origin = headers.get("origin")
+            foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+            if foreign or headers.get("sec-fetch-site") == "cross-site":
+                return RequestRefused(
+                    403,
+                    "A page of another site tried to change something here",
+                    seen=(origin or "cross-site")[:80],
+                    remedy="Open WaRA Studio's own page and do it there.",
+                    code="cross-origin-refused",
+                )
+        return None
+
+
+class ApiShell:
+    """Adds headers to the API's answers, logs one line each, and turns unforeseen errors into a problem.
+
+    The line names the route's pattern, never the address itself or its query, so that no file or class name of an
+    upload reaches a log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or not scope["path"].startswith(API_ROOT):
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in API_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_on)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception as error:
+            problem = problem_of(error)
+            if status:  # the answer is under way: end it, so that the client sees that it is not whole
+                raise
+            await problem_response(problem)(scope, receive, send_on)
+        finally:
+            pattern = getattr(scope.get("route"), "path", "(no such route)")
+            milliseconds = 1000 * (time.perf_counter() - began)
+            access_log.info("%s %s %d %.0f ms", scope["method"], pattern, status, milliseconds)
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""

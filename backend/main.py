@@ -1,0 +1,140 @@
+"""The application: its parts put together, its life from start to stop, the pages at its edge."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from backend import docs, problems
+from backend.api import router
+from backend.api.dependencies import Parts
+from backend.backbones import BackboneRegistry
+from backend.db import Database
+from backend.devices import find_devices
+from backend.guard import ApiShell, RequestGuard
+from backend.intake import Intake
+from backend.jobs.supervisor import Supervisor
+from backend.serving import PredictorCache
+from backend.settings import Settings
+from backend.storage import Storage
+from wara import __version__
+
+if TYPE_CHECKING:
+    from wara.inference import Predictor
+
+log = logging.getLogger("backend")
+
+DESCRIPTION = (
+    "Upload medical images, fine-tune a vision transformer, classify, and look at the scale of detail it uses. "
+    "A research tool, not a medical device."
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Make the application.
+
+    Nothing is opened or started before the application's own start.
+
+    Args:
+        settings: how it runs; read from the environment when left out.
+    """
+    settings = settings or Settings()
+    parts = _assemble(settings)
+    app = FastAPI(
+        title="WaRA Studio",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        # Nothing about requests leaves the process, whatever the environment asks for.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.parts = parts
+    problems.install(app)
+    app.add_middleware(ApiShell)
+    app.add_middleware(RequestGuard, settings=settings)
+    app.include_router(router)
+    docs.install(app)
+    return _with_front_end(app, settings) if settings.front_end else app
+
+
+def _assemble(settings: Settings) -> Parts:
+    storage = Storage(settings.data_dir, min_free_mb=settings.min_free_mb, max_upload_mb=settings.max_upload_mb)
+    database = Database(storage.database)
+    intake = Intake(database, storage)
+    return Parts(
+        settings=settings,
+        database=database,
+        storage=storage,
+        intake=intake,
+        supervisor=Supervisor(settings, database, storage, intake, functools.partial(find_devices, settings.device)),
+        backbones=BackboneRegistry(settings, database, storage),
+        predictors=PredictorCache(
+            settings.warm_models, functools.partial(_load_predictor, settings.device.partition(":")[0])
+        ),
+    )
+
+
+def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:
+    from wara.inference import Predictor
+
+    return Predictor.load(run, device=device, backbone=backbone)
+
+
+def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:
+    """Put the pages at ``/``: the one place where the server knows of them, and they know of it only its address."""
+    try:
+        pages = importlib.import_module("app.ui")
+    except ModuleNotFoundError as error:
+        if error.name not in ("app", "app.ui"):
+            raise
+        log.warning("The pages are not installed; only the API is served")
+        return app
+    mounted: FastAPI = pages.mount(app, settings.base_url())
+    return mounted
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    # The library reads this word itself, in this process and in the jobs.
+    os.environ["WARA_OFFLINE"] = str(parts.settings.offline).lower()
+    await run_in_threadpool(_start, parts)
+    try:
+        yield
+    finally:
+        await run_in_threadpool(_stop, parts)
+
+
+def _start(parts: Parts) -> None:
+    parts.storage.prepare()
+    parts.database.upgrade()
+    parts.intake.start()
+    parts.supervisor.start()
+    # torch takes seconds to import; meanwhile the pages are there already.
+    threading.Thread(target=_warm_up, args=(parts.settings.device,), name="warm-up", daemon=True).start()
+
+
+def _stop(parts: Parts) -> None:
+    parts.supervisor.stop()
+    parts.intake.stop()
+    parts.database.close()
+    parts.storage.release()
+
+
+def _warm_up(device: str) -> None:
+    import wara.backbones  # noqa: F401 - imported for its own sake
+
+    find_devices(device)

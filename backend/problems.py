@@ -1,0 +1,172 @@
+"""Errors as ``application/problem+json`` (RFC 9457): what was wrong, the value seen, what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from wara.errors import InputError
+
+MEDIA_TYPE = "application/problem+json"
+FULL_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+log = logging.getLogger("backend")
+
+
+class RequestRefused(InputError):  # noqa: N818 - a refusal is an answer, not a fault of the server
+    """A request that cannot be served, with its HTTP status.
+
+    Args:
+        status: the HTTP status, 4xx or 507.
+        what: what was wrong, as in ``InputError``.
+        remedy: what to do.
+        seen: the value seen.
+        code: a stable short name.
+        extra: further members of the problem, e.g. ``existing="3f2a"``.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        remedy: str,
+        seen: object = None,
+        code: str = "invalid-input",
+        **extra: Any,
+    ) -> None:
+        super().__init__(what, remedy=remedy, seen=seen, code=code)
+        self.status = status
+        self.extra = extra
+
+
+def not_found(kind: str, identifier: str) -> RequestRefused:
+    """Return the 404 for a resource, e.g. ``not_found("data set", "3f2a")``."""
+    return RequestRefused(
+        404,
+        f"There is no {kind} with this id",
+        seen=identifier[:64],
+        remedy=f"It may have been deleted; list what is there and choose a {kind} from the list.",
+        code=f"{kind.replace(' ', '-')}-not-found",
+    )
+
+
+def disk_full(free_mb: float | None = None, needed_mb: float | None = None) -> RequestRefused:
+    """Return the 507 for a disk that has too little room."""
+    seen = None if free_mb is None else f"{free_mb:,.0f} MB free, at least {needed_mb:,.0f} MB needed"
+    return RequestRefused(
+        507,
+        "There is not enough disk space left in the data folder",
+        seen=seen,
+        remedy="Delete data sets or models that are no longer needed, or move WARA_DATA_DIR to a larger disk.",
+        code="disk-full",
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error says that the disk (or the user's quota) is full."""
+    return isinstance(error, OSError) and error.errno in FULL_DISK_ERRNOS
+
+
+def as_problem(error: InputError, status: int | None = None) -> dict[str, Any]:
+    """Return an error as the members of a problem document, JSON-able."""
+    code = getattr(error, "status", 422) if status is None else status
+    return {
+        "type": f"about:blank#{error.code}",
+        "title": error.what,
+        "status": code,
+        "detail": error.sentence(),
+        "code": error.code,
+        "seen": error.seen,
+        "remedy": error.remedy,
+        **getattr(error, "extra", {}),
+    }
+
+
+def problem_response(problem: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return a problem document as a response with its own status."""
+    return JSONResponse(problem, status_code=problem["status"], media_type=MEDIA_TYPE, headers=headers)
+
+
+def unexpected(error: BaseException) -> dict[str, Any]:
+    """Log an error that nobody foresaw under an id, and return a problem that shows the id and no trace."""
+    identifier = secrets.token_hex(4)
+    log.error("Unexpected error %s", identifier, exc_info=error)
+    return as_problem(
+        RequestRefused(
+            500,
+            "The server met an error that it did not expect",
+            seen=f"error id {identifier}",
+            remedy="Try once more; if it comes again, report it with this id, which the server's log explains.",
+            code="server-error",
+            error_id=identifier,
+        )
+    )
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """Return any exception as a problem document; unforeseen ones are logged under an id."""
+    if isinstance(error, InputError):
+        return as_problem(error)
+    if isinstance(error, RequestValidationError):
+        return as_problem(_validation(error))
+    if isinstance(error, HTTPException):
+        return as_problem(_http(error))
+    if is_disk_full(error):
+        return as_problem(disk_full())
+    return unexpected(error)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
+        return problem_response(problem_of(error), headers)
+
+    for kind in (InputError, RequestValidationError, HTTPException, OSError):
+        app.add_exception_handler(kind, answer)
+
+
+def _validation(error: RequestValidationError) -> RequestRefused:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    seen = first.get("input")
+    shown = repr(seen)[:80] if isinstance(seen, str | int | float | bool) else None
+    if first["type"] == "missing":
+        return RequestRefused(
+            422,
+            f"The request lacks the field '{where}'",
+            remedy=f"Send '{where}' as /api/docs describes it.",
+            code="field-missing",
+        )
+    return RequestRefused(
+        422,
+        f"The field '{where}' cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        if where
+        else f"The request cannot be read: {first['msg']}",
+        seen=shown,
+        remedy="Correct the value; /api/docs lists what each field takes.",
+        code="field-invalid",
+    )
+
+
+def _http(error: HTTPException) -> RequestRefused:
+    phrase = HTTPStatus(error.status_code).phrase
+    known = {
+        404: ("There is nothing at this address", "Check the address; /api/docs lists all of them.", "not-found"),
+        405: ("This address does not take this method", "See /api/docs for what it takes.", "method-not-allowed"),
+        413: ("The request is too large", "Send less at once, or raise WARA_MAX_UPLOAD_MB.", "upload-too-large"),
+    }
+    what, remedy, code = known.get(
+        error.status_code, (str(error.detail) or phrase, "See /api/docs.", phrase.lower().replace(" ", "-"))
+    )
+    return RequestRefused(error.status_code, what, remedy=remedy, code=code)

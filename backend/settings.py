@@ -1,0 +1,80 @@
+"""The one settings object of the server, read from ``WARA_*`` environment variables."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEGABYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """How the server runs; every field is the environment variable ``WARA_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="WARA_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(default=Path("data"), description="Folder that holds the database, data sets and models.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; loopback unless set.")
+    port: int = Field(default=7860, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    allowed_hosts: str = Field(default="", description="Comma list of further host names that requests may carry.")
+    max_upload_mb: int = Field(default=50_000, ge=1, description="Largest data set that may be uploaded, in MiB.")
+    min_free_mb: int = Field(default=500, ge=0, description="Disk space that uploads and jobs must leave free, in MiB.")
+    backbones: str = Field(default="", description="Comma list of local weights as timm_name:/path/to/file.")
+    offline: bool = Field(default=True, description="Never ask the hub for weights.")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N."
+    )
+    front_end: bool = Field(default=True, description="Serve the pages at / beside the API.")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    warm_models: int = Field(default=2, ge=1, description="Models kept in memory between predictions.")
+    cancel_grace_seconds: float = Field(
+        default=4.0, gt=0, le=8, description="Time a cancelled job has to end by itself."
+    )
+    worker_attempts: int = Field(default=3, ge=1, description="How often a job is started again after restarts.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        # Jobs run in another working folder, so a relative path must be settled here.
+        return value.expanduser().resolve()
+
+    @field_validator("backbones")
+    @classmethod
+    def _name_and_file(cls, value: str) -> str:
+        for entry in filter(None, (part.strip() for part in value.split(","))):
+            name, _, path = entry.partition(":")
+            if not name or not path:
+                raise ValueError(f"WARA_BACKBONES holds {entry!r}; write timm_name:/path/to/file, separated by commas")
+        return value
+
+    @property
+    def backbone_files(self) -> list[tuple[str, Path]]:
+        """The weights named in ``WARA_BACKBONES`` as (timm architecture, absolute path)."""
+        entries = filter(None, (part.strip() for part in self.backbones.split(",")))
+        pairs = (entry.partition(":") for entry in entries)
+        return [(name, Path(path).expanduser().resolve()) for name, _, path in pairs]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def extra_hosts(self) -> frozenset[str]:
+        """Host names of ``WARA_ALLOWED_HOSTS`` in lower case."""
+        return frozenset(filter(None, (name.strip().lower() for name in self.allowed_hosts.split(","))))
+
+    def base_url(self, port: int | None = None) -> str:
+        """Return the address a browser on this machine opens; a wildcard host becomes loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"http://{host}:{self.port if port is None else port}"

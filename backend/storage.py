@@ -1,0 +1,373 @@
+"""The one place that touches files: where things lie, uploads on their way in, free space, packing for download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows, where the data folder is not guarded
+    fcntl = None  # type: ignore[assignment]
+
+from backend.problems import RequestRefused, disk_full
+from backend.settings import MEGABYTE
+from wara.errors import InputError
+
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 1024
+SPACE_CHECK_BYTES = 32 * MEGABYTE
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DEVICE_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
+
+
+def safe_relative(name: str) -> str:
+    """Return a relative path as it may be stored, or refuse it.
+
+    Args:
+        name: the path as the browser sent it, e.g. ``chest/NORMAL/1.png``.
+
+    Returns:
+        The same path with POSIX separators, without empty and ``.`` segments.
+
+    Raises:
+        RequestRefused: for ``..``, absolute paths, drive letters, control characters, names of devices and names
+            that are too long.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    unsafe = (
+        not parts
+        or name.startswith("/")
+        or "\\" in name
+        or re.match(r"^[A-Za-z]:", name) is not None
+        or _CONTROL.search(name) is not None
+        or any(part == ".." or _DEVICE_NAME.match(part) for part in parts)
+        or any(len(part.encode()) > MAX_NAME_BYTES for part in parts)
+        or len(name.encode()) > MAX_PATH_BYTES
+    )
+    if unsafe:
+        raise RequestRefused(
+            422,
+            "A file name cannot be stored safely",
+            seen=repr(name[:100]),
+            remedy="Upload the folder itself, and rename files whose names hold '..', a drive or control characters.",
+            code="unsafe-name",
+        )
+    return "/".join(parts)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed."""
+
+    name: str
+    size: int
+    digest: str
+    path: Path
+
+
+class PartWriter:
+    """Writes one file of a request to disk while it arrives, hashing it on the way."""
+
+    def __init__(self, batch: Batch, name: str, path: Path) -> None:
+        self._batch = batch
+        self._name = name
+        self._path = path
+        self._file: IO[bytes] = path.open("xb")
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        self._batch.account(len(data))
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        """End the file and hand it to its batch."""
+        self._file.close()
+        self._batch.files.append(StoredFile(self._name, self._size, self._hash.hexdigest(), self._path))
+
+    def abandon(self) -> None:
+        """Close without keeping."""
+        with suppress(OSError):  # a full disk may refuse the last flush; the file is removed with its batch
+            self._file.close()
+
+
+class Batch:
+    """The files of one request, in a folder of their own until the whole request has arrived."""
+
+    def __init__(self, storage: Storage, folder: Path, allowance: int) -> None:
+        self.files: list[StoredFile] = []
+        self._storage = storage
+        self._folder = folder
+        self._allowance = allowance
+        self._written = 0
+        self._checked = 0
+        self._count = 0
+
+    def open(self, name: str) -> PartWriter:
+        """Begin a file with this relative name."""
+        safe = safe_relative(name)
+        self._count += 1
+        return PartWriter(self, safe, self._folder / str(self._count))
+
+    def account(self, size: int) -> None:
+        """Count bytes about to be written; refuse beyond the allowance or when the disk runs full."""
+        self._written += size
+        if self._written > self._allowance:
+            raise RequestRefused(
+                413,
+                "The upload is larger than this server takes",
+                seen=f"more than {self._storage.max_upload_mb:,} MB",
+                remedy="Upload fewer images, or raise WARA_MAX_UPLOAD_MB.",
+                code="upload-too-large",
+            )
+        if self._written - self._checked >= SPACE_CHECK_BYTES:
+            self._checked = self._written
+            self._storage.require_space()
+
+
+class Storage:
+    """The data folder.
+
+    Args:
+        root: absolute path of the data folder.
+        min_free_mb: space in MiB that must stay free.
+        max_upload_mb: largest upload in MiB.
+    """
+
+    def __init__(self, root: Path, *, min_free_mb: int, max_upload_mb: int) -> None:
+        self.root = root
+        self.min_free_mb = min_free_mb
+        self.max_upload_mb = max_upload_mb
+        self._locks: dict[str, threading.Lock] = {}
+        self._claim: IO[bytes] | None = None
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self.root / "wara.db"
+
+    def folder(self, kind: str, identifier: str) -> Path:
+        """Return the folder of one thing; ``kind`` is staging, datasets, jobs, models, backbones or scratch."""
+        return self.root / kind / identifier
+
+    def prepare(self) -> None:
+        """Make the folders, readable by their owner alone, and drop what a stopped server left half done."""
+        try:
+            for kind in ("staging", "datasets", "jobs", "models", "backbones", "scratch"):
+                (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                "The data folder cannot be used",
+                seen=f"{self.root}: {error.strerror}",
+                remedy="Set WARA_DATA_DIR to a folder that this user may write to.",
+                code="data-folder-unusable",
+            ) from error
+        self.claim()
+        for leftover in (self.root / "scratch").iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        for staging in (self.root / "staging").iterdir():
+            shutil.rmtree(staging / "incoming", ignore_errors=True)
+
+    def claim(self) -> None:
+        """Hold the data folder for this process, so that two servers never start the same job."""
+        if fcntl is None or self._claim is not None:
+            return
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = (self.root / "server.lock").open("wb")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise InputError(
+                "Another WaRA Studio is already running on this data folder",
+                seen=self.root,
+                remedy="Use the one that runs, stop it first, or set WARA_DATA_DIR to another folder.",
+                code="data-folder-in-use",
+            ) from error
+        self._claim = handle
+
+    def release(self) -> None:
+        """Give the data folder free."""
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+    def free_mb(self) -> float:
+        """Return the free space of the data folder's disk in MiB."""
+        return shutil.disk_usage(self.root).free / MEGABYTE
+
+    def require_space(self, extra_bytes: int = 0) -> None:
+        """Refuse with 507 when ``extra_bytes`` more would leave less than the reserve."""
+        free, needed = self.free_mb(), self.min_free_mb + extra_bytes / MEGABYTE
+        if free < needed:
+            raise disk_full(free, needed)
+
+    @contextmanager
+    def batch(self, folder: Path, *, used_bytes: int = 0) -> Iterator[Batch]:
+        """Give a batch that receives files inside ``folder``; what is not placed is removed at the end."""
+        incoming = folder / "incoming" / secrets.token_hex(6)
+        incoming.mkdir(parents=True)
+        try:
+            yield Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Batch]:
+        """Give a batch for files that only this request needs."""
+        folder = self.root / "scratch" / secrets.token_hex(6)
+        try:
+            with self.batch(folder) as batch:
+                yield batch
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def place(self, dataset_id: str, files: list[StoredFile]) -> None:
+        """Add a batch's files to an upload: all of them, or none when a name is there twice.
+
+        Raises:
+            RequestRefused: 409 with the file's name.
+        """
+        staging = self.folder("staging", dataset_id)
+        with self.lock(dataset_id):
+            names: set[str] = set()
+            for file in files:
+                target = staging / "files" / file.name
+                if file.name in names or os.path.lexists(target) or any(p.is_file() for p in target.parents):
+                    raise RequestRefused(
+                        409,
+                        "The same file came twice in one upload",
+                        seen=file.name,
+                        remedy="Send every file once; nothing of this batch was kept.",
+                        code="file-twice",
+                    )
+                names.add(file.name)
+            lines = []
+            for file in files:
+                target = staging / "files" / file.name
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError) as error:
+                    raise RequestRefused(
+                        409,
+                        "A name is both a file and a folder",
+                        seen=file.name,
+                        remedy="Rename one of the two and upload again.",
+                        code="name-clash",
+                    ) from error
+                file.path.rename(target)
+                lines.append(json.dumps({"name": file.name, "size": file.size, "digest": file.digest}) + "\n")
+            with (staging / "manifest.jsonl").open("a", encoding="utf-8") as manifest:
+                manifest.writelines(lines)
+
+    def manifest(self, dataset_id: str) -> list[dict[str, Any]]:
+        """Return what an upload has received so far: dicts of name, size (bytes) and digest."""
+        path = self.folder("staging", dataset_id) / "manifest.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def settle(self, dataset_id: str) -> Path:
+        """Move a finished upload to its place and return the folder."""
+        target = self.folder("datasets", dataset_id)
+        self.folder("staging", dataset_id).rename(target)
+        shutil.rmtree(target / "incoming", ignore_errors=True)
+        return target
+
+    def move(self, source: Path, target: Path) -> None:
+        """Move a file or folder within the data folder."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+
+    def remove(self, kind: str, identifier: str) -> None:
+        """Delete a folder; one that is already gone is no error."""
+        folder = self.folder(kind, identifier)
+        doomed = folder.with_name(f".{identifier}.{secrets.token_hex(3)}.removed")
+        try:
+            # Renamed first: a half-deleted folder never looks like a whole one.
+            folder.rename(doomed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed, ignore_errors=True)
+        self._locks.pop(identifier, None)
+
+    def lock(self, identifier: str) -> threading.Lock:
+        """Return the lock of one thing."""
+        return self._locks.setdefault(identifier, threading.Lock())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that it is there whole or not at all."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class _Pipe:
+    """A file to write to whose bytes are taken out again at once."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._position = 0
+
+    def write(self, data: bytes) -> int:
+        self._chunks.append(bytes(data))
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def take(self) -> bytes:
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        return data
+
+
+def zip_stream(folder: Path, top: str) -> Iterator[bytes]:
+    """Pack a folder into a zip while it is sent; memory stays flat whatever its size.
+
+    Args:
+        folder: the folder to pack.
+        top: name of the folder inside the zip.
+    """
+    pipe = _Pipe()
+    with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = f"{top}/{path.relative_to(folder).as_posix()}"
+            with path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+                while chunk := source.read(MEGABYTE):
+                    target.write(chunk)
+                    yield pipe.take()
+    yield pipe.take()
