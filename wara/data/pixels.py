@@ -89,10 +89,10 @@ class PixelStore:
 
     def rows(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Pixels:
         """Return images as uint8 (b, 3, size, size), a copy of its own; grey is repeated."""
-        planes = self.raw_rows(indices)
+        planes = self.planes(indices)
         return np.repeat(planes, 3, axis=1) if self.channels == 1 else planes
 
-    def raw_rows(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Pixels:
+    def planes(self, indices: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Pixels:
         """Return images as uint8 (b, channels, size, size) as stored: a third of ``rows`` where all are grey."""
         chosen: Pixels = self._pixels[np.asarray(indices, dtype=np.intp)]
         return np.asarray(chosen)
