@@ -162,8 +162,9 @@ class Recipe:
         _require_number("warmup", self.warmup, low=0, high=1)
         _require_number("label_smoothing", self.label_smoothing, low=0, high=0.5)
         _require_number("dropout", self.dropout, low=0, high=0.9)
-        if not isinstance(self.class_balanced, bool):
-            _wrong("class_balanced", self.class_balanced, "Use true or false.")
+        balanced: Any = self.class_balanced  # options come from JSON too, where anything can stand
+        if not isinstance(balanced, bool):
+            _wrong("class_balanced", balanced, "Use true or false.")
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             _wrong("wavelet", self.wavelet, "Use a discrete wavelet, e.g. haar, db2, sym4 or bior2.2.")
 
@@ -176,8 +177,8 @@ def _require_choice(name: str, value: Any) -> None:
 def _require_number(
     name: str, value: Any, *, low: float, high: float | None = None, whole: bool = False, open_low: bool = False
 ) -> None:
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    number: float = value if isinstance(value, kinds) and not isinstance(value, bool) else math.nan
+    counted = isinstance(value, int) and not isinstance(value, bool)
+    number = float(value) if counted or (isinstance(value, float) and not whole) else math.nan
     fits = number > low if open_low else number >= low
     if fits and (high is None or number <= high):
         return
