@@ -81,16 +81,14 @@ def _assemble(settings: Settings) -> Parts:
         intake=intake,
         supervisor=Supervisor(settings, database, storage, intake, functools.partial(find_devices, settings.device)),
         backbones=BackboneRegistry(settings, database, storage),
-        predictors=PredictorCache(
-            settings.warm_models, functools.partial(_load_predictor, settings.device.partition(":")[0])
-        ),
+        predictors=PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device)),
     )
 
 
 def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:
     from wara.inference import Predictor
 
-    return Predictor.load(run, device=device, backbone=backbone)
+    return Predictor.load(run, device=device.partition(":")[0], backbone=backbone)
 
 
 def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:
