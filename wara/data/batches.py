@@ -87,7 +87,7 @@ class Batches:
 
     def _pixels(self, chosen: Tensor) -> Tensor:
         """Return uint8 pixels (b, c, S, S) as stored, c = 1 or 3, sorted reads from the memory map."""
-        return torch.from_numpy(self.store.raw_rows(self.rows[chosen.numpy()]))
+        return torch.from_numpy(self.store.planes(self.rows[chosen.numpy()]))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         images = pixels.to(self.device, non_blocking=True).float()
