@@ -1,0 +1,157 @@
+"""The only way from the page to the backend: HTTP, with every failure turned into one plain sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote, urlencode
+from weakref import WeakKeyDictionary
+
+import httpx
+
+API_PREFIX = "/api/v1"
+_NO_ANSWER = "The server does not answer. Check that it is running; this page tries again by itself."
+
+
+class BackendProblem(Exception):
+    """The backend refused, or did not answer.
+
+    Args:
+        sentence: what was wrong, the value seen and what to do, fit for the page as it is.
+        status: HTTP status, 0 when there was no answer.
+        code: short stable name of the kind of problem.
+    """
+
+    def __init__(self, sentence: str, *, status: int = 0, code: str = "no-answer") -> None:
+        self.sentence = sentence
+        self.status = status
+        self.code = code
+        super().__init__(sentence)
+
+    @classmethod
+    def from_response(cls, response: httpx.Response) -> BackendProblem:
+        """Read a problem+json answer; an answer of another form becomes a sentence of its own."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if isinstance(body, dict) and (body.get("detail") or body.get("title")):
+            sentence = str(body.get("detail") or body["title"])
+            return cls(sentence, status=response.status_code, code=str(body.get("code", "problem")))
+        return cls(
+            f"The server could not do this (answer {response.status_code}). Try again; the server's log says more.",
+            status=response.status_code,
+            code="problem",
+        )
+
+
+def browser_url(*parts: str, **params: str | None) -> str:
+    """Return the address at which the browser itself finds an API resource (figures, downloads)."""
+    path = "/".join(quote(str(part), safe="") for part in parts)
+    query = urlencode({key: value for key, value in params.items() if value})
+    return f"{API_PREFIX}/{path}" + (f"?{query}" if query else "")
+
+
+class Backend:
+    """Calls of the HTTP interface, one method a resource.
+
+    Args:
+        api_url: where the server listens, with or without ``/api/v1``, e.g. ``"http://127.0.0.1:7860"``.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        base = api_url.rstrip("/")
+        self.base = base if base.endswith(API_PREFIX) else base + API_PREFIX
+        # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            # trust_env off: a proxy meant for the internet must never see calls to this machine.
+            self._clients[loop] = httpx.AsyncClient(timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
+        return self._clients[loop]
+
+    async def _send(self, method: str, *parts: str, **options: Any) -> httpx.Response:
+        url = "/".join([self.base, *(quote(str(part), safe="") for part in parts)])
+        try:
+            response = await self._client().request(method, url, **options)
+        except httpx.TimeoutException as error:
+            raise BackendProblem("The server took too long to answer. Try again in a moment.") from error
+        except httpx.TransportError as error:
+            raise BackendProblem(_NO_ANSWER) from error
+        if response.is_error:
+            raise BackendProblem.from_response(response)
+        return response
+
+    async def _json(self, *parts: str, **params: Any) -> Any:
+        query = {key: value for key, value in params.items() if value is not None}
+        return (await self._send("GET", *parts, params=query)).json()
+
+    async def health(self) -> dict[str, Any]:
+        """Version, device, disk and the notice about backbones."""
+        return await self._json("health")
+
+    async def backbones(self) -> list[dict[str, Any]]:
+        """Backbones, best first."""
+        return (await self._json("backbones"))["items"]
+
+    async def datasets(self) -> list[dict[str, Any]]:
+        """Data sets, newest first."""
+        return _newest_first((await self._json("datasets"))["items"])
+
+    async def dataset(self, dataset_id: str) -> dict[str, Any]:
+        """One data set."""
+        return await self._json("datasets", dataset_id)
+
+    async def report(self, dataset_id: str) -> dict[str, Any]:
+        """Counts, split, leaks and what was passed over."""
+        return await self._json("datasets", dataset_id, "report")
+
+    async def images(self, dataset_id: str, *, cls: str | None, limit: int, offset: int) -> dict[str, Any]:
+        """A page of a data set's images, with addresses of thumbnails."""
+        return await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
+
+    async def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a data set and its images."""
+        await self._send("DELETE", "datasets", dataset_id)
+
+    async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Start (or queue) a training."""
+        return (await self._send("POST", "jobs", json=order)).json()
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        """Trainings, newest first."""
+        return _newest_first((await self._json("jobs"))["items"])
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Ask a training to stop."""
+        await self._send("POST", "jobs", job_id, "cancel")
+
+    async def delete_job(self, job_id: str) -> None:
+        """Remove an ended training from the list."""
+        await self._send("DELETE", "jobs", job_id)
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Trained models, newest first."""
+        return _newest_first((await self._json("models"))["items"])
+
+    async def card(self, model_id: str) -> str:
+        """The model card as Markdown."""
+        return (await self._send("GET", "models", model_id, "card")).text
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model."""
+        await self._send("DELETE", "models", model_id)
+
+    async def subband_energy(self, model_id: str) -> dict[str, Any]:
+        """Shares of energy by layer and subband."""
+        return await self._json("models", model_id, "analysis", "subband-energy")
+
+    async def singular_spectrum(self, model_id: str) -> dict[str, Any]:
+        """Singular values of each layer's update."""
+        return await self._json("models", model_id, "analysis", "singular-spectrum")
+
+
+def _newest_first(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(items, key=lambda item: str(item.get("created") or ""), reverse=True)

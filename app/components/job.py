@@ -1,0 +1,164 @@
+"""A training as HTML: what it is doing, how far it is, its learning curves, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.components import format as words
+from app.components.charts import Line, line_chart
+from app.components.html import alert, button, escape, icon, tile
+
+PHASES = (
+    ("reading", "Reading the images"),
+    ("preparing", "Preparing the network"),
+    ("training", "Training"),
+    ("testing", "Testing on unseen images"),
+    ("analysing", "Looking at what it learned"),
+)
+ACTIVE = ("queued", "running")
+
+
+def phase_words(job: dict[str, Any]) -> str:
+    """The phase in plain words; while it waits or has ended, that."""
+    if job["state"] == "queued":
+        return "Waiting for the training before it to end"
+    if job["state"] == "running":
+        return dict(PHASES).get(job.get("phase") or "", job.get("message") or "Starting")
+    return words.STATES.get(job["state"], job["state"])
+
+
+def render_badge(job: dict[str, Any]) -> str:
+    """The state as a word in a small frame; the frame's look repeats it, never replaces it."""
+    state = job["state"]
+    return f'<span class="badge badge-{escape(state)}">{escape(words.STATES.get(state, state))}</span>'
+
+
+def render_job(job: dict[str, Any]) -> str:
+    """Everything about one training."""
+    backbone = backbone_name(job)
+    facts = (
+        f"{escape(words.method_name(job['method']))} on {escape(job.get('dataset_name') or 'a deleted data set')}"
+        f" · {escape(backbone)} · {escape(words.PRESETS.get(job.get('preset') or '', (job.get('preset') or '',))[0])}"
+    )
+    cancel = ""
+    if job["state"] in ACTIVE:
+        cancel = button(
+            "Cancel",
+            "cancel",
+            mark="stop",
+            id=job["id"],
+            confirm="Stop this training? What it has learned so far is not kept as a model.",
+            confirm_label="Stop it",
+        )
+    parts = [
+        f'<div class="title-row"><div><h2 class="big">{escape(job["name"])}</h2><p class="facts">{facts}</p></div>'
+        f"<div class='title-side'>{render_badge(job)}{cancel}</div></div>",
+        "".join(alert(sentence, kind="warning") for sentence in job.get("warnings") or []),
+        _render_end(job),
+        _render_progress(job),
+        render_curves(job.get("history") or []),
+    ]
+    return (
+        f'<section class="card job" data-job="{escape(job["id"])}" data-state="{escape(job["state"])}">'
+        f"{''.join(parts)}</section>"
+    )
+
+
+def backbone_name(record: dict[str, Any]) -> str:
+    """The backbone's short name; a specification ``name:/file`` shows its name alone."""
+    return str(record.get("backbone") or "").partition(":")[0]
+
+
+def _render_end(job: dict[str, Any]) -> str:
+    if job["state"] == "failed":
+        error = job.get("error") or {}
+        sentence = error.get("detail") or error.get("title") or "The training ended early. The server's log says more."
+        return alert(sentence, title="The training did not finish.")
+    if job["state"] == "cancelled":
+        return alert("This training was stopped. Start it again on the left whenever you like.", kind="info")
+    if job["state"] == "succeeded":
+        return (
+            f'<div class="next">{icon("check")}<p><strong>The model is ready.</strong> '
+            "It was judged on images that it had never seen.</p>"
+            '<a class="button button-primary" href="#classify">Classify images</a>'
+            '<a class="button button-quiet" href="#analyse">See what it learned</a>'
+            '<a class="button button-quiet" href="#models">Compare models</a></div>'
+        )
+    return ""
+
+
+def _render_progress(job: dict[str, Any]) -> str:
+    if job["state"] not in ACTIVE:
+        return ""
+    names = [name for name, _ in PHASES]
+    at = names.index(job["phase"]) if job.get("phase") in names else -1
+    steps = "".join(
+        f'<li data-step="{"done" if place < at else "now" if place == at else "later"}"'
+        f"{' aria-current=step' if place == at else ''}>{escape(title)}</li>"
+        for place, (_, title) in enumerate(PHASES)
+    )
+    progress = job.get("progress") or {}
+    fraction = progress.get("fraction")
+    value = "" if fraction is None else f' value="{min(max(fraction, 0), 1):.4f}"'
+    return (
+        f'<ol class="steps">{steps}</ol>'
+        f'<div class="meter" data-state="busy"><progress max="1"{value} aria-label="{escape(phase_words(job))}"></progress>'
+        f'<div class="meter-line"><span role="status">{_progress_words(job, progress)}</span></div></div>'
+    )
+
+
+def _progress_words(job: dict[str, Any], progress: dict[str, Any]) -> str:
+    pieces = [f"<strong>{escape(phase_words(job))}</strong>"]
+    if progress.get("total"):
+        pieces.append(f"{words.count(progress.get('done'))} of {words.count(progress['total'])} images")
+    if progress.get("seconds_left") is not None:
+        pieces.append(f"about {words.duration(progress['seconds_left'])} left")
+    if progress.get("images_per_second"):
+        pieces.append(f"{progress['images_per_second']:.0f} images/s")
+    return " · ".join(pieces)
+
+
+def render_curves(history: list[dict[str, Any]]) -> str:
+    """Loss and validation AUROC by pass through the data, with the last values as tiles."""
+    if not history:
+        return '<p class="hint curves-later">The learning curves appear after the first pass through the images.</p>'
+    last = history[-1]
+    epochs = last["epochs"]
+    best = max((row for row in history if row.get("val_auroc") is not None), key=lambda r: r["val_auroc"], default=None)
+    loss = line_chart(
+        "Loss",
+        "lower is better",
+        [
+            Line("training", [(row["epoch"], row["train_loss"]) for row in history], "b"),
+            Line("validation", [(row["epoch"], row["val_loss"]) for row in history], "a"),
+        ],
+        x_label="passes through the images (epochs)",
+        x_max=epochs,
+    )
+    scored = [(row["epoch"], row["val_auroc"]) for row in history if row.get("val_auroc") is not None]
+    auroc = line_chart(
+        "Validation AUROC",
+        "1 is perfect, 0.5 is chance",
+        [Line("validation", scored, "a")],
+        x_label="passes through the images (epochs)",
+        x_max=epochs,
+        ceiling=1.0,
+    )
+    tiles = [
+        tile(f"{last['epoch']} of {epochs}", "passes", "epochs"),
+        tile(words.score(best["val_auroc"]) if best else "–", "best so far", "validation AUROC"),
+        tile(words.score(last["val_loss"]), "validation loss", "last pass"),
+        tile(words.duration(last.get("seconds")), "for one pass"),
+    ]
+    return f'<div class="tiles">{"".join(tiles)}</div><div class="pair">{loss}{auroc}</div>'
+
+
+def render_chip(jobs: list[dict[str, Any]]) -> str:
+    """What the header says about the running training, as a link to it; nothing when none runs."""
+    running = next((job for job in jobs if job["state"] == "running"), None)
+    if running is None:
+        return ""
+    progress = running.get("progress") or {}
+    share = progress.get("fraction")
+    text = phase_words(running) if share is None else f"{phase_words(running)} {100 * share:.0f} %"
+    return f'<a class="status-chip" href="#train"><i></i>{escape(text)}</a>'

@@ -1,0 +1,164 @@
+"""The page Analyse: at which scales of detail a model's update works, and in how many directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.client import Backend, BackendProblem, browser_url
+from app.components import format as words
+from app.components import forms
+from app.components.events import listen
+from app.components.html import alert, empty, escape, icon, page_head, panel
+from app.pages.classify import model_words
+
+WITH_ADAPTER = ("wara", "tiny-wara", "lora")
+READ_ENERGY = (
+    "Each row is a layer of the network, from the first to the last; each column a scale of detail, from the coarse "
+    "layout (A) on the left to the finest edges (H horizontal, V vertical, D diagonal) on the right. A number is the "
+    "share of energy, and every row adds up to 1. Look where the update's share is larger than the tokens' share at "
+    "the same place: there the training worked on that scale more than the images alone would explain."
+)
+READ_SPECTRUM = (
+    "Each curve shows how strongly a layer's update pulls in its directions, the strongest first. A curve that falls "
+    "fast needs few directions (a low effective rank); a flat one uses all it was given, and a higher rank might help. "
+    "The base weight's own curve is drawn for scale."
+)
+
+
+def build(backend: Backend) -> dict[str, Any]:
+    """Lay the page out and wire it."""
+    panel(page_head("Analyse", "See at which scale of detail the training worked, and how much of its room it used."))
+    choice = panel(elem_id="analyse-choice", wire="studio.form(element, trigger, {changed: 'changed'})")
+    figures = panel(elem_id="analyse-figures")
+    picked = gr.State({})
+    outputs = [choice, figures, picked]
+
+    async def view(values: dict[str, str]) -> tuple[Any, ...]:
+        try:
+            models = [model for model in await backend.models() if model["method"] in WITH_ADAPTER]
+            if not models:
+                return "", _nothing(), {}
+            known = {model["id"]: model for model in models}
+            model = known.get(values.get("model", ""), models[0])
+            energy = await backend.subband_energy(model["id"])
+            spectrum = await backend.singular_spectrum(model["id"])
+        except BackendProblem as problem:
+            return gr.skip(), alert(problem.sentence), values
+        values = settle(values, model, known, energy, spectrum)
+        return render_choice(models, values, energy, spectrum), render_figures(values, known, energy, spectrum), values
+
+    async def changed(event: gr.EventData) -> tuple[Any, ...]:
+        return await view((event._data or {}).get("values") or {})
+
+    listen(choice.changed, changed, None, outputs)
+    return {"show": view, "inputs": [picked], "outputs": outputs}
+
+
+def _nothing() -> str:
+    sentence = "The plots are made at the end of every training by WaRA, Tiny-WaRA or LoRA."
+    return empty("No model to look into yet", sentence, page="train", action="Go to Train", mark="analyse")
+
+
+def settle(
+    values: dict[str, str],
+    model: dict[str, Any],
+    known: dict[str, dict[str, Any]],
+    energy: dict[str, Any],
+    spectrum: dict[str, Any],
+) -> dict[str, str]:
+    """Keep of the choice what the model has; the rest falls back to all classes, the update, all layers."""
+    layers = [layer["name"] for layer in spectrum["layers"]]
+    compare = values.get("compare", "")
+    return {
+        "model": model["id"],
+        "of": values["of"] if values.get("of") in ("update", "tokens") else "update",
+        "cls": values.get("cls", "") if values.get("cls") in energy["classes"] else "",
+        "layer": values.get("layer", "") if values.get("layer") in layers else "",
+        "compare": compare if compare in known and compare != model["id"] else "",
+    }
+
+
+def render_choice(
+    models: list[dict[str, Any]], values: dict[str, str], energy: dict[str, Any], spectrum: dict[str, Any]
+) -> str:
+    """What to look at: the model, another one beside it, class, tokens or update, layer."""
+    others = [("", "nothing")]
+    others += [(model["id"], model_words(model)) for model in models if model["id"] != values["model"]]
+    layers = [("", "all layers"), *((layer["name"], layer["name"]) for layer in spectrum["layers"])]
+    classes = [("", "all classes"), *((name, name) for name in energy["classes"])]
+    sides = [("update", "the update"), ("tokens", "the tokens (what the layer sees)")]
+    return (
+        '<form class="card toolbar" novalidate>'
+        + forms.select("model", "Model", [(m["id"], model_words(m)) for m in models], value=values["model"])
+        + forms.select("compare", "Compare with", others, value=values["compare"])
+        + forms.select("of", "Energy of", sides, value=values["of"])
+        + forms.select("cls", "Class", classes, value=values["cls"])
+        + forms.select("layer", "Layer", layers, value=values["layer"], term="spectrum")
+        + "</form>"
+    )
+
+
+def render_figures(
+    values: dict[str, str], known: dict[str, dict[str, Any]], energy: dict[str, Any], spectrum: dict[str, Any]
+) -> str:
+    """Both plots, each with its data and a sentence on how to read it; the second model's beside it."""
+    side = "the update" if values["of"] == "update" else "the tokens"
+    of_class = f", class {values['cls']}" if values["cls"] else ", all classes"
+    plots = [
+        _energy_figure(known[key], values, f"Subband energy of {side}{of_class}")
+        for key in (values["model"], values["compare"])
+        if key
+    ]
+    both = "pair" if len(plots) == 2 else "single"
+    layer = f"layer {values['layer']}" if values["layer"] else "all layers"
+    options = {"layer": values["layer"], "compare": values["compare"]}
+    name = known[values["model"]]["name"]
+    drawn = _figure(values["model"], "singular-spectrum", f"Singular spectrum, {layer}: {name}", options)
+    return (
+        f'<section class="card plot" id="plot-energy"><h2>Scales of detail <small>subband energy</small></h2>'
+        f'<p class="reading">{escape(READ_ENERGY)}</p><div class="{both}">{"".join(plots)}</div>'
+        f'<p class="hint">{escape(_basis(energy))}</p></section>'
+        f'<section class="card plot" id="plot-spectrum"><h2>Directions used <small>singular spectrum</small></h2>'
+        f'<p class="reading">{escape(READ_SPECTRUM)}</p><div class="single">{drawn}</div>'
+        f'<p class="hint">{escape(_ranks(spectrum))}</p></section>'
+    )
+
+
+def _energy_figure(model: dict[str, Any], values: dict[str, str], title: str) -> str:
+    options = {"of": values["of"], "cls": values["cls"]}
+    return _figure(model["id"], "subband-energy", f"{title}: {model['name']}", options)
+
+
+def _figure(model_id: str, kind: str, title: str, options: dict[str, str]) -> str:
+    """A figure drawn for the light and for the dark page; only the one that is shown is fetched."""
+    images = "".join(
+        f'<img class="only-{theme}" loading="lazy" alt="{escape(title)}"'
+        f' src="{escape(browser_url("models", model_id, "analysis", kind + ".png", theme=theme, **options))}">'
+        for theme in ("light", "dark")
+    )
+    picture = browser_url("models", model_id, "analysis", kind + ".png", theme="light", **options)
+    data = browser_url("models", model_id, "analysis", kind)
+    return (
+        f"<figure><figcaption><b>{escape(title)}</b><span>"
+        f'<a class="link" href="{escape(picture)}" download="{kind}.png">{icon("download")}Figure</a>'
+        f'<a class="link" href="{escape(data)}" download="{kind}.json">{icon("download")}Data</a></span></figcaption>'
+        f"{images}</figure>"
+    )
+
+
+def _basis(energy: dict[str, Any]) -> str:
+    """Over how many images, and with which wavelet, the shares were measured."""
+    counts = energy.get("n_images") or {}
+    number = counts.get("overall", counts.get("all")) if isinstance(counts, dict) else counts
+    images = f"Measured on {words.plural(int(number), 'image')}" if number else "Measured"
+    return f"{images} with the {energy['wavelet']} wavelet at {words.plural(int(energy['levels']), 'level')}."
+
+
+def _ranks(spectrum: dict[str, Any]) -> str:
+    """The range of effective ranks over the layers."""
+    ranks = [layer["effective_rank"] for layer in spectrum["layers"] if layer.get("effective_rank") is not None]
+    if not ranks:
+        return ""
+    return f"Effective rank of the layers: {min(ranks):.1f} to {max(ranks):.1f}."

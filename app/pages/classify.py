@@ -1,0 +1,149 @@
+"""The page Classify: several new images at once, each with its label, probabilities, or the reason it was unreadable."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from app.client import Backend, BackendProblem
+from app.components import format as words
+from app.components import forms
+from app.components.events import listen
+from app.components.html import alert, bar, empty, escape, icon, page_head, panel
+from app.components.job import backbone_name
+
+NONE_YET = '<p class="hint" data-state="none">No model yet.</p>'
+DROP = f"""
+<section class="card upload" aria-label="Images to classify">
+  <div class="zone" data-part="zone">
+    {icon("image")}
+    <h2>Images to classify</h2>
+    <p>Drop images here or choose them; several at once is fine. They are not kept on the server.</p>
+    <div class="zone-buttons">
+      <label class="button button-primary">{icon("upload")}<span>Choose images</span>
+        <input class="sr-only" type="file" multiple data-part="images" id="classify-images"></label>
+    </div>
+  </div>
+  <div class="meter" data-part="meter">
+    <progress max="1" value="0" aria-label="Classifying"></progress>
+    <div class="meter-line"><span data-part="text" role="status"></span></div>
+    <p class="meter-alert" data-part="alert" role="alert"></p>
+  </div>
+</section>
+"""
+
+
+def build(backend: Backend) -> dict[str, Any]:
+    """Lay the page out and wire it."""
+    panel(page_head("Classify", "Let a trained model look at images that it has never seen."))
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(elem_classes="side"):
+            picker = panel(elem_id="classify-model", wire="studio.form(element, trigger, {changed: 'changed'})")
+            drop = panel(DROP, elem_id="classify-drop", wire="studio.classify(element, trigger, 'classified')")
+        with gr.Column(elem_classes="main"):
+            results = panel(elem_id="classify-results", wire="studio.localPreviews(element)")
+    outputs = [picker, results]
+
+    async def show() -> tuple[Any, ...]:
+        try:
+            models = await backend.models()
+        except BackendProblem as problem:
+            return alert(problem.sentence), gr.skip()
+        if not models:
+            sentence = "A model comes out of every finished training."
+            return NONE_YET, empty("Train a model first", sentence, page="train", action="Go to Train", mark="train")
+        return render_picker(models), gr.skip()
+
+    async def classified(event: gr.EventData) -> str:
+        data = dict(event._data or {})
+        models = {model["id"]: model for model in await backend.models()}
+        return render_results(data.get("items") or [], data.get("classes") or [], models.get(data.get("model_id")))
+
+    async def changed() -> str:
+        return render_waiting()
+
+    listen(drop.classified, classified, None, [results])
+    listen(picker.changed, changed, None, [results])
+    return {"show": show, "inputs": [], "outputs": outputs, "first": render_waiting}
+
+
+def render_waiting() -> str:
+    """What stands in the place of results before there are any."""
+    return empty("No results yet", "Choose one or more images on the left. Each gets a label and its probabilities.")
+
+
+def render_picker(models: list[dict[str, Any]]) -> str:
+    """The list of models to classify with, newest first."""
+    return (
+        '<form class="card order" novalidate>'
+        + forms.select("model", "Model", [(model["id"], model_words(model)) for model in models])
+        + "</form>"
+    )
+
+
+def model_words(model: dict[str, Any]) -> str:
+    """A model in one line: name, method, test AUROC."""
+    auroc = ((model.get("metrics") or {}).get("test") or {}).get("auroc") or {}
+    return f"{model['name']} · {words.method_name(model['method'])} · AUROC {words.score(auroc.get('value'))}"
+
+
+def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[str, Any] | None) -> str:
+    """Every image with its label and bars, then what could not be read, and the table to keep."""
+    read = [item for item in items if not item.get("error")]
+    unread = len(items) - len(read)
+    head = f"{words.plural(len(read), 'image')} classified"
+    if unread:
+        head += f", {words.count(unread)} could not be read"
+    rows = "".join(_render_item(place, item, classes) for place, item in enumerate(items))
+    with_model = f"with {escape(model['name'])} ({escape(backbone_name(model))})" if model else ""
+    untrained = ""
+    if model and not model.get("pretrained", True):
+        untrained = alert(
+            "This model was trained from random weights, to try the steps. Its answers mean nothing.", kind="warning"
+        )
+    return (
+        f'<section data-state="ready"><div class="title-row"><div><h2 class="big" role="status">{head}</h2>'
+        f'<p class="facts">{with_model}</p></div>'
+        f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
+        f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'
+        '<p class="hint">A model always answers with one of its own classes, even for an image that shows something '
+        "else. The probability is the model's own and was learned from your images alone.</p></section>"
+    )
+
+
+def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
+    name = escape(item["file"])
+    suffix = item["file"].rpartition(".")[2].upper() if "." in item["file"] else "this format"
+    frame = f'<div class="frame" data-format="{escape(suffix[:12])}"><img data-local="{place}" alt="{name}"></div>'
+    if item.get("error"):
+        return (
+            f'<li class="card result" data-state="unread"><div class="frame" data-state="none" data-format="File">'
+            f'</div><div><p class="file">{name}</p>{alert(item["error"], kind="warning", title="Could not be read.")}</div></li>'
+        )
+    chances = item.get("probabilities") or {}
+    bars = "".join(
+        f'<div class="chance" data-on="{"yes" if cls == item["label"] else "no"}"><span>{escape(cls)}</span>'
+        f"{bar(chances.get(cls, 0.0), label=f'{cls}: {words.percent(chances.get(cls, 0.0))}')}"
+        f"<b>{words.percent(chances.get(cls, 0.0))}</b></div>"
+        for cls in sorted(classes, key=lambda cls: -chances.get(cls, 0.0))
+    )
+    return (
+        f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
+        f'<h3>{escape(item["label"])}</h3><div class="chances">{bars}</div></div></li>'
+    )
+
+
+def csv_address(items: list[dict[str, Any]], classes: list[str]) -> str:
+    """The results as a CSV inside a ``data:`` address, so that nothing is kept for the download."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "error"])
+    for item in items:
+        chances = item.get("probabilities") or {}
+        numbers = [f"{chances[cls]:.6f}" if cls in chances else "" for cls in classes]
+        writer.writerow([item["file"], item.get("label") or "", *numbers, item.get("error") or ""])
+    return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe="")

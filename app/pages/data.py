@@ -1,0 +1,325 @@
+"""The page Data: bring images in, see what they are, how they are split and what stands in the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.client import Backend, BackendProblem
+from app.components import format as words
+from app.components.events import listen
+from app.components.html import alert, bar, button, empty, escape, icon, page_head, panel, table, tile
+
+SHOWN_AT_ONCE = 24
+WORKING = ("receiving", "checking")
+SPLIT_SOURCES = {
+    "given": "This split came with the data and is kept.",
+    "made": "The split was made here; where patients are known, all images of one stay on one side.",
+    "completed": "The given split is kept; the side that it lacked was taken out of its training images.",
+}
+
+UPLOAD = f"""
+<section class="card upload" aria-label="Add images">
+  <div class="zone" data-part="zone">
+    {icon("upload")}
+    <h2>Add images</h2>
+    <p>Drop a folder or a zip here, or choose one. One sub-folder for each class; its name becomes the class.</p>
+    <div class="zone-buttons">
+      <label class="button button-primary">{icon("folder")}<span>Choose a folder</span>
+        <input class="sr-only" type="file" webkitdirectory multiple data-part="folder" id="upload-folder"></label>
+      <label class="button button-quiet">{icon("archive")}<span>Choose a zip</span>
+        <input class="sr-only" type="file" accept=".zip,application/zip" data-part="zip" id="upload-zip"></label>
+    </div>
+    <p class="hint">PNG, JPEG, TIFF, WebP, BMP and single-frame DICOM.</p>
+  </div>
+  <div class="meter" data-part="meter" id="upload-meter">
+    <progress max="1" value="0" aria-label="Upload"></progress>
+    <div class="meter-line"><span data-part="text" role="status"></span>
+      <button type="button" class="button button-quiet button-small" data-part="stop">Stop</button></div>
+    <p class="meter-alert" data-part="alert" role="alert"></p>
+  </div>
+  <details class="fold"><summary>Other ways to lay out the folder</summary>
+    <pre class="layout" aria-label="Folder layouts">images/            images/
+  normal/            train/  val/  test/
+    a.png              normal/ …
+  pneumonia/           pneumonia/ …
+    b.png</pre>
+    <p class="hint">Folders named train, val and test are kept as the split. A table
+      <code>labels.csv</code> in the folder (columns file, label, and if known patient and split) is found by itself.</p>
+    <div class="field"><label for="upload-labels">Name of the table, if it is another <small>CSV</small></label>
+      <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"></div>
+  </details>
+</section>
+"""
+
+
+def build(backend: Backend) -> dict[str, Any]:
+    """Lay the page out and wire it; returns ``show``, its arguments and outputs for the frame."""
+    panel(page_head("Data", "Bring in images, one folder for each class, and see what you have before training."))
+    chosen = gr.State({"id": None, "cls": None, "offset": 0})
+    ticking = gr.Timer(1.0, active=False)
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(elem_classes="side"):
+            upload = panel(UPLOAD, elem_id="data-upload", wire="studio.upload(element, trigger, 'uploaded')")
+            listing = panel(elem_id="data-list", wire="studio.actions(element, trigger, 'act')")
+        with gr.Column(elem_classes="main"):
+            detail = panel(elem_id="data-detail", wire="studio.actions(element, trigger, 'act')")
+    outputs = [listing, detail, ticking, chosen]
+
+    async def show(choice: dict[str, Any], note: str = "") -> tuple[Any, ...]:
+        try:
+            datasets = await backend.datasets()
+        except BackendProblem as problem:
+            return alert(problem.sentence), "", gr.Timer(active=True), choice
+        known = {dataset["id"]: dataset for dataset in datasets}
+        if choice["id"] not in known:
+            choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
+        working = any(dataset["status"] in WORKING for dataset in datasets)
+        body = note + await _detail(backend, known.get(choice["id"]), choice)
+        return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice
+
+    async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+        data = dict(event._data or {})
+        note = ""
+        match data.get("action"):
+            case "select":
+                choice = {"id": data.get("id"), "cls": None, "offset": 0}
+            case "filter":
+                choice = {**choice, "cls": data.get("cls") or None, "offset": 0}
+            case "page":
+                choice = {**choice, "offset": max(0, int(data.get("offset") or 0))}
+            case "delete":
+                try:
+                    await backend.delete_dataset(str(data.get("id")))
+                except BackendProblem as problem:
+                    note = alert(problem.sentence)
+        return await show(choice, note)
+
+    async def uploaded(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+        new = (event._data or {}).get("id")
+        return await show({"id": new, "cls": None, "offset": 0} if new else choice)
+
+    listen(upload.uploaded, uploaded, [chosen], outputs)
+    listen(listing.act, act, [chosen], outputs)
+    listen(detail.act, act, [chosen], outputs)
+    listen(ticking.tick, show, [chosen], outputs)
+    return {"show": show, "inputs": [chosen], "outputs": outputs}
+
+
+async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict[str, Any]) -> str:
+    if dataset is None:
+        return empty(
+            "No images yet",
+            "Choose the folder that holds one sub-folder of images for each class. "
+            "Nothing leaves this server: the images are stored and read here only.",
+            mark="folder",
+        )
+    if dataset["status"] in WORKING:
+        return render_checking(dataset)
+    if dataset["status"] == "failed":
+        return render_failed(dataset)
+    report = await backend.report(dataset["id"])
+    images = await backend.images(dataset["id"], cls=choice["cls"], limit=SHOWN_AT_ONCE, offset=choice["offset"])
+    return render_dataset(dataset, report, images, choice)
+
+
+def render_list(datasets: list[dict[str, Any]], selected: str | None) -> str:
+    """The list of data sets, the selected one marked."""
+    if not datasets:
+        return ""
+    rows = []
+    for dataset in datasets:
+        current = ' aria-current="true"' if dataset["id"] == selected else ""
+        name = escape(dataset["name"])
+        remove = button(
+            f"Delete {dataset['name']}",
+            "delete",
+            look="icon",
+            mark="trash",
+            id=dataset["id"],
+            confirm=f"Delete the data set “{dataset['name']}” and its images from this server? "
+            "Models trained on it stay.",
+        )
+        rows.append(
+            f'<li{current}><button type="button" class="row-button" data-action="select"'
+            f' data-id="{escape(dataset["id"])}"><b>{name}</b><span>{escape(_summary(dataset))}</span></button>{remove}</li>'
+        )
+    return f'<section class="card list"><h2>Data sets</h2><ul>{"".join(rows)}</ul></section>'
+
+
+def _summary(dataset: dict[str, Any]) -> str:
+    if dataset["status"] == "receiving":
+        return "Being sent"
+    if dataset["status"] == "checking":
+        return "Being checked"
+    if dataset["status"] == "failed":
+        return "Cannot be used"
+    classes = len(dataset.get("classes") or [])
+    return f"{words.plural(dataset['images'], 'image')}, {words.plural(classes, 'class', 'classes')}"
+
+
+def render_checking(dataset: dict[str, Any]) -> str:
+    """What is shown while images arrive or are read."""
+    progress = dataset.get("progress") or {}
+    done, total = progress.get("done") or 0, progress.get("total") or 0
+    line = "Receiving the files" if dataset["status"] == "receiving" else "Reading every image once"
+    far = f": {words.count(done)} of {words.count(total)}" if total else ""
+    share = f' value="{done / total:.4f}"' if total else ""
+    return (
+        f'<section class="card waiting" data-state="{escape(dataset["status"])}"><h2>{escape(dataset["name"])}</h2>'
+        f'<p role="status">{line}{far}</p><progress max="1"{share} aria-label="{line}"></progress></section>'
+    )
+
+
+def render_failed(dataset: dict[str, Any]) -> str:
+    """A data set that cannot be used, and why."""
+    error = dataset.get("error") or {}
+    sentence = error.get("detail") or error.get("title") or "The images could not be read. Upload them again."
+    remove = button(
+        "Delete it", "delete", mark="trash", id=dataset["id"], confirm=f"Delete the data set “{dataset['name']}”?"
+    )
+    return (
+        f'<section class="card"><h2>{escape(dataset["name"])}</h2>{alert(sentence, title="It cannot be used.")}'
+        f"<p>Change the folder as described, then choose it again.</p>{remove}</section>"
+    )
+
+
+def render_dataset(
+    dataset: dict[str, Any], report: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]
+) -> str:
+    """Everything about one data set that is ready."""
+    parts = [
+        '<div class="title-row">',
+        f'<h2 class="big">{escape(dataset["name"])}</h2>',
+        f'<a class="button button-primary" href="#train">{icon("train")}<span>Train on these images</span></a></div>',
+        render_tiles(dataset, report),
+        render_leaks(report.get("leaks") or []),
+        "".join(alert(sentence, kind="warning") for sentence in report.get("warnings") or []),
+        render_classes(dataset["classes"], report),
+        render_images(dataset, images, choice),
+        render_passed_over(report),
+    ]
+    return f'<article data-dataset="{escape(dataset["id"])}" data-state="ready">{"".join(parts)}</article>'
+
+
+def render_tiles(dataset: dict[str, Any], report: dict[str, Any]) -> str:
+    """The few numbers that say what the data set is."""
+    patients = report.get("patients")
+    tiles = [
+        tile(words.count(dataset["images"]), "images"),
+        tile(words.count(len(dataset["classes"])), "classes"),
+        tile(words.count(patients) if patients else "–", "patients", "" if patients else "not known"),
+        tile(words.count(dataset["passed_over"]), "passed over"),
+    ]
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def render_classes(classes: list[dict[str, Any]], report: dict[str, Any]) -> str:
+    """Images of each class with bars, and on which side of the split they stand; patients below."""
+    sides = {side: report["splits"][side] for side in ("train", "val", "test") if side in report["splits"]}
+    total = sum(item["count"] for item in classes) or 1
+    most = max((item["count"] for item in classes), default=1)
+    rows = [
+        [
+            escape(item["name"]),
+            bar(item["count"] / most, label=f"{words.percent(item['count'] / total)} of the images"),
+            words.percent(item["count"] / total),
+            words.count(item["count"]),
+            *(words.count(side["classes"].get(item["name"], 0)) for side in sides.values()),
+        ]
+        for item in classes
+    ]
+    rows.append(
+        ["<b>All images</b>", "", "", f"<b>{words.count(total)}</b>"]
+        + [f"<b>{words.count(side['images'])}</b>" for side in sides.values()]
+    )
+    if report.get("patients"):
+        rows.append(
+            ["Patients", "", "", words.count(report["patients"])]
+            + [words.count(side.get("patients")) for side in sides.values()]
+        )
+    head = ("Class", "", "Share", "Images", *(words.side_name(side) for side in sides))
+    body = table(head, rows, caption="Images of each class and side", numeric=tuple(range(2, len(head))))
+    hint = (
+        "The model learns from the training images, is chosen on the validation images and is judged once on the "
+        f"test images. {SPLIT_SOURCES.get(report.get('split_source') or '', '')}"
+    )
+    return (
+        f'<section class="card" id="data-classes"><h3>Classes and split</h3>{body}<p class="hint">{hint}</p></section>'
+    )
+
+
+def render_leaks(leaks: list[dict[str, Any]]) -> str:
+    """Patients who stand on two sides of a split that came with the data."""
+    if not leaks:
+        return ""
+    number = len(leaks)
+    rows = [
+        (
+            f"<code>{escape(leak['patient'])}</code>",
+            escape(", ".join(words.side_name(side) for side in leak["splits"])),
+            escape(", ".join(leak["files"])) + _and_more(leak.get("file_count", 0) - len(leak["files"])),
+        )
+        for leak in leaks[:50]
+    ]
+    body = table(("Patient (coded)", "Stands in", "Files"), rows, caption="Patients on two sides of the split")
+    sentence = (
+        f"{words.plural(number, 'patient stands', 'patients stand')} on two sides of the given split, so the test "
+        "result will look better than it is. Correct the split, or leave it out and let one be made."
+    )
+    return (
+        f"{alert(sentence, kind='warning', title='Leak between training and test.')}"
+        f'<details class="fold"><summary>Show the patients</summary>{body}</details>'
+    )
+
+
+def _and_more(number: int) -> str:
+    return f" and {words.count(number)} more" if number > 0 else ""
+
+
+def render_images(dataset: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]) -> str:
+    """The sample grid on dark ground, with a filter by class."""
+    chips = [_chip("All", "", choice["cls"] is None)]
+    chips += [_chip(item["name"], item["name"], choice["cls"] == item["name"]) for item in dataset["classes"]]
+    figures = "".join(
+        f'<figure><img src="{escape(item["url"])}" alt="Image of class {escape(item["label"])}" loading="lazy">'
+        f"<figcaption><b>{escape(item['label'])}</b><span>{escape(words.side_name(item.get('split') or ''))}</span>"
+        "</figcaption></figure>"
+        for item in images["items"]
+    )
+    total, offset = images["total"], choice["offset"]
+    last = min(offset + SHOWN_AT_ONCE, total)
+    back = button("Earlier", "page", look="quiet button-small", offset=str(max(0, offset - SHOWN_AT_ONCE)))
+    on = button("Next", "page", look="quiet button-small", offset=str(offset + SHOWN_AT_ONCE))
+    place = f"{words.count(offset + 1)} to {words.count(last)} of {words.count(total)}" if total else "None"
+    return (
+        f'<section class="card" id="data-images"><div class="title-row"><h3>Images</h3>'
+        f'<div class="chips" role="group" aria-label="Show the class">{"".join(chips)}</div></div>'
+        f'<div class="lightbox">{figures}</div>'
+        f'<div class="pager"><span>{place}</span>{back if offset else ""}{on if last < total else ""}</div></section>'
+    )
+
+
+def _chip(label: str, cls: str, on: bool) -> str:
+    pressed = "true" if on else "false"
+    return (
+        f'<button type="button" class="chip" data-action="filter" data-cls="{escape(cls)}"'
+        f' aria-pressed="{pressed}">{escape(label)}</button>'
+    )
+
+
+def render_passed_over(report: dict[str, Any]) -> str:
+    """Files that were not used, each with its reason."""
+    passed = report.get("passed_over") or {}
+    files = passed.get("list") or []
+    if not files:
+        return ""
+    rows = [(escape(item["file"]), escape(item["reason"])) for item in files[:200]]
+    body = table(("File", "Reason"), rows, caption="Files that were passed over")
+    number = passed.get("count", len(files))
+    more = f'<p class="hint">The first 200 of {words.count(number)} are shown.</p>' if number > 200 else ""
+    return (
+        f'<section class="card" id="data-passed-over"><h3>Passed over</h3>'
+        f"<p>{words.plural(number, 'file was', 'files were')} not used:</p>{body}{more}</section>"
+    )

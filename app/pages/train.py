@@ -1,0 +1,264 @@
+"""The page Train: choose, start, watch, cancel; a running training is found again from any browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.client import Backend, BackendProblem
+from app.components import format as words
+from app.components import forms
+from app.components.events import listen
+from app.components.html import alert, button, empty, escape, page_head, panel, table
+from app.components.job import ACTIVE, backbone_name, render_badge, render_job
+
+ADAPTERS = "wara tiny-wara lora"
+SUBBANDS = "wara tiny-wara"
+WAVELETS = (
+    ("", "as usual (haar)"),
+    ("haar", "haar"),
+    ("db2", "db2"),
+    ("db4", "db4"),
+    ("sym4", "sym4"),
+    ("coif1", "coif1"),
+    ("bior2.2", "bior2.2"),
+    ("bior4.4", "bior4.4"),
+)
+GAINS = (
+    ("", "as usual (one a subband)"),
+    ("subband", "one a subband"),
+    ("subband-rank", "one a subband and rank"),
+    ("none", "none (the same as LoRA)"),
+)
+ACTIVATIONS = (("", "as usual (none)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
+FITS = (("", "as usual (fit on black)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
+DEVICES = (
+    ("", "found by itself"),
+    ("cpu", "processor (CPU)"),
+    ("cuda", "graphics card (CUDA)"),
+    ("mps", "Apple (MPS)"),
+)
+ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
+FLAGS = ("class_balanced",)
+WORDS = ("wavelet", "gains", "activation", "fit", "device")
+
+
+def build(backend: Backend) -> dict[str, Any]:
+    """Lay the page out and wire it; returns ``show`` and ``poll`` with their outputs for the frame."""
+    panel(page_head("Train", "Teach a pretrained network your classes. It goes on when you close this page."))
+    watched = gr.State(None)
+    with gr.Row(elem_classes="columns wide-side"):
+        with gr.Column(elem_classes="side"):
+            form = panel(
+                elem_id="train-form",
+                wire="studio.form(element, trigger, {submitted: 'start'});"
+                "studio.weights(element, trigger, 'weights_added')",
+            )
+            answer = panel(elem_id="train-answer")
+        with gr.Column(elem_classes="main"):
+            job = panel(elem_id="train-job", wire="studio.actions(element, trigger, 'act')")
+            listing = panel(elem_id="train-list", wire="studio.actions(element, trigger, 'act')")
+    live = [job, listing, watched]
+
+    async def jobs_view(watching: str | None) -> tuple[Any, ...]:
+        try:
+            jobs = await backend.jobs()
+        except BackendProblem as problem:
+            return alert(problem.sentence), "", watching
+        return render_jobs(jobs, watching)
+
+    async def show(watching: str | None) -> tuple[Any, ...]:
+        try:
+            datasets, backbones = await backend.datasets(), await backend.backbones()
+        except BackendProblem as problem:
+            return alert(problem.sentence), "", watching, ""
+        return *(await jobs_view(watching)), render_form(datasets, backbones)
+
+    async def start(watching: str | None, event: gr.EventData) -> tuple[Any, ...]:
+        try:
+            made = await backend.start_job(read_order((event._data or {}).get("values") or {}))
+        except BackendProblem as problem:
+            return *(await jobs_view(watching)), alert(problem.sentence)
+        return *(await jobs_view(made["id"])), ""
+
+    async def act(watching: str | None, event: gr.EventData) -> tuple[Any, ...]:
+        data = dict(event._data or {})
+        note = ""
+        try:
+            match data.get("action"):
+                case "cancel":
+                    await backend.cancel_job(str(data.get("id")))
+                case "delete":
+                    await backend.delete_job(str(data.get("id")))
+                case "watch":
+                    watching = data.get("id")
+        except BackendProblem as problem:
+            note = alert(problem.sentence)
+        return *(await jobs_view(watching)), note
+
+    async def weights_added(watching: str | None) -> tuple[Any, ...]:
+        return await show(watching)
+
+    listen(form.start, start, [watched], [*live, answer])
+    listen(form.weights_added, weights_added, [watched], [*live, form])
+    listen(job.act, act, [watched], [*live, answer])
+    listen(listing.act, act, [watched], [*live, answer])
+    return {"show": show, "inputs": [watched], "outputs": [*live, form], "live": live}
+
+
+def render_jobs(jobs: list[dict[str, Any]], watching: str | None) -> tuple[str, str, str | None]:
+    """The watched training, the list of all, and which one is watched.
+
+    A training that runs is watched by itself, so that it is found after a refresh and from another browser.
+    """
+    known = {job["id"]: job for job in jobs}
+    if watching not in known:
+        watching = next((job["id"] for job in jobs if job["state"] == "running"), None) or (
+            jobs[0]["id"] if jobs else None
+        )
+    if watching is None:
+        sentence = "Choose your images and a method on the left, then start. Curves and the time left appear here."
+        return empty("No training yet", sentence, mark="train"), "", None
+    return render_job(known[watching]), render_list(jobs, watching), watching
+
+
+def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
+    """Every training with its state; shown once there is more than one."""
+    if len(jobs) < 2:
+        return ""
+    rows = []
+    for job in jobs:
+        name = (
+            f'<button type="button" class="link" data-action="watch" data-id="{escape(job["id"])}"'
+            f"{' aria-current=true' if job['id'] == watching else ''}>{escape(job['name'])}</button>"
+        )
+        remove = ""
+        if job["state"] not in ACTIVE:
+            question = f"Remove “{job['name']}” from this list? Its model, if there is one, stays."
+            label = f"Remove {job['name']}"
+            remove = button(
+                label, "delete", look="icon", mark="trash", id=job["id"], confirm=question, confirm_label="Remove"
+            )
+        rows.append(
+            (
+                name,
+                render_badge(job),
+                escape(words.method_name(job["method"])),
+                escape(backbone_name(job)),
+                escape(words.moment(job.get("created"))),
+                remove,
+            )
+        )
+    head = ("Training", "State", "Method", "Backbone", "Started", '<span class="sr-only">Remove</span>')
+    return f'<section class="card"><h2>All trainings</h2>{table(head, rows, caption="All trainings")}</section>'
+
+
+def read_order(values: dict[str, str]) -> dict[str, Any]:
+    """Turn the form's text into the order that the API takes. Empty fields are left to the preset.
+
+    Numbers that are none are sent as they were typed, so that the server's own check answers.
+    """
+    order: dict[str, Any] = {key: values[key].strip() for key in ORDER_FIELDS if values.get(key, "").strip()}
+    recipe: dict[str, Any] = {}
+    for key, typed in values.items():
+        if key in ORDER_FIELDS or not typed.strip():
+            continue
+        if key in FLAGS:
+            recipe[key] = True
+        elif key in WORDS:
+            recipe[key] = typed.strip()
+        else:
+            recipe[key] = _as_number(typed.strip())
+    return {**order, "recipe": recipe}
+
+
+def _as_number(typed: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(typed)
+        except ValueError:
+            continue
+    return typed
+
+
+def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]]) -> str:
+    """The order for a training: images, method, backbone, effort, and the rest folded away."""
+    ready = [dataset for dataset in datasets if dataset["status"] == "ready"]
+    if not ready:
+        sentence = "A training needs images in at least two classes."
+        return f'<section class="card">{empty("Add images first", sentence, page="data", action="Go to Data", mark="folder")}</section>'
+    options = [(dataset["id"], f"{dataset['name']} ({words.plural(dataset['images'], 'image')})") for dataset in ready]
+    methods = [(key, title, line) for key, (title, line) in words.METHODS.items()]
+    presets = [(key, title, line) for key, (title, line) in words.PRESETS.items()]
+    return (
+        '<form class="card order" novalidate>'
+        + forms.select("dataset_id", "Images", options)
+        + forms.cards("method", "Method", methods, value="wara", swatch=True)
+        + _backbone_field(backbones)
+        + forms.cards("preset", "Effort", presets, value="quick", columns=3)
+        + forms.text("name", "Name", placeholder="made from the images and the method", term="optional")
+        + _advanced()
+        + '<button class="button button-primary button-wide" type="submit" id="train-start">Start training</button>'
+        + "</form>"
+    )
+
+
+def _backbone_field(backbones: list[dict[str, Any]]) -> str:
+    groups: dict[str, list[tuple[str, str, bool]]] = {"Pretrained": [], "Untrained": [], "Not available here": []}
+    for item in backbones:
+        label = item.get("label") or item["name"]
+        if not item.get("available"):
+            groups["Not available here"].append((item["id"], label, False))
+        else:
+            groups["Pretrained" if item.get("pretrained") else "Untrained"].append((item["id"], label, True))
+    shown = [(title, options) for title, options in groups.items() if options]
+    return (
+        forms.grouped_select("backbone", "Pretrained network", shown).replace(
+            "</label>", " <small>backbone</small></label>", 1
+        )
+        + '<details class="fold" id="weights"><summary>Add a weights file</summary>'
+        '<div class="field"><label for="weights-name">Architecture <small>its name in timm</small></label>'
+        '<input id="weights-name" data-part="weights-name" type="text" autocomplete="off"'
+        ' placeholder="deit_tiny_patch16_224"></div>'
+        '<div class="field"><label for="weights-file">File <small>.safetensors or .pth</small></label>'
+        '<input id="weights-file" data-part="weights-file" type="file" accept=".safetensors,.pth,.pt,.bin"></div>'
+        '<button type="button" class="button button-quiet" data-part="send-weights">Add the file</button>'
+        '<div class="meter" data-part="meter"><progress max="1" value="0" aria-label="Weights file"></progress>'
+        '<div class="meter-line"><span data-part="text" role="status"></span></div>'
+        '<p class="meter-alert" data-part="alert" role="alert"></p></div></details>'
+    )
+
+
+def _advanced() -> str:
+    adapter = forms.number("rank", "Rank", hint="Width of the trained layers.", placeholder="8") + forms.number(
+        "alpha", "Strength", term="alpha", step="any", placeholder="16"
+    )
+    subbands = (
+        forms.select("wavelet", "Wavelet", WAVELETS)
+        + forms.number("levels", "Levels", hint="How many scales of detail.", placeholder="2")
+        + forms.select("gains", "Gains", GAINS)
+        + forms.select("activation", "Activation", ACTIVATIONS)
+    )
+    training = (
+        forms.number("epochs", "Passes through the images", term="epochs")
+        + forms.number("batch_size", "Images at a time", term="batch size")
+        + forms.number("learning_rate", "Learning rate", step="any")
+        + forms.number("weight_decay", "Weight decay", step="any")
+        + forms.number("patience", "Stop after passes without gain", term="patience")
+        + forms.number("seed", "Seed", placeholder="0")
+        + forms.select("fit", "Images that are not square", FITS)
+        + forms.select("device", "Device", DEVICES)
+    )
+    balanced = forms.check(
+        "class_balanced",
+        "Weigh rare classes up",
+        hint="Use it when one class is much larger.",
+        term="class-balanced loss",
+    )
+    return (
+        '<details class="fold" id="advanced"><summary>Advanced</summary>'
+        f'<fieldset class="grid-2" data-methods="{ADAPTERS}"><legend>Adapter</legend>{adapter}</fieldset>'
+        f'<fieldset class="grid-2" data-methods="{SUBBANDS}"><legend>Scales of detail</legend>{subbands}</fieldset>'
+        f'<fieldset class="grid-2"><legend>Training</legend>{training}</fieldset>{balanced}</details>'
+    )

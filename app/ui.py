@@ -1,0 +1,149 @@
+"""Puts the pages together and mounts them at ``/`` of the server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+# Read by Gradio when it is imported: no page view is ever reported anywhere.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from app.client import Backend, BackendProblem
+from app.components import format as words
+from app.components.events import listen
+from app.components.html import ASSETS, alert, escape, icon, logo, panel
+from app.components.job import render_chip
+from app.index import IndexPage
+from app.pages import analyse, classify, data, models, train
+
+PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
+PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
+STATIC = "/studio"
+
+
+def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
+    """Mount the pages at ``/`` of the server; routes registered before keep working.
+
+    Args:
+        fastapi_app: the server, with its API already registered.
+        api_url: where the pages reach the API, e.g. ``"http://127.0.0.1:7860"`` (``/api/v1`` may be left out).
+
+    Returns:
+        The same server.
+    """
+    fastapi_app.mount(STATIC, StaticFiles(directory=ASSETS), name="studio")
+    blocks = build(Backend(api_url))
+    gr.mount_gradio_app(
+        fastapi_app,
+        blocks,
+        path="/",
+        theme=theme(),
+        run_history=False,
+        footer_links=[],
+        show_error=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        favicon_path=str(ASSETS / "favicon.svg"),
+    )
+    pages = fastapi_app.routes[-1]
+    pages.app = IndexPage(pages.app, head=head())  # type: ignore[attr-defined]  # the mount just made
+    return fastapi_app
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain theme with the page's type family; the style sheet brings the files of it."""
+    return gr.themes.Base(
+        font=["IBM Plex Sans", "system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
+    )
+
+
+def head() -> str:
+    """Style sheet and script of the page; the address changes with the content, so no old copy is used."""
+    addresses = []
+    for name in ("style.css", "studio.js"):
+        stamp = hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
+        addresses.append(f".{STATIC}/{name}?v={stamp}")
+    style, script = addresses
+    return f'<link rel="stylesheet" href="{style}"><script src="{script}"></script>'
+
+
+def build(backend: Backend) -> gr.Blocks:
+    """Build the header, the five pages and the footer."""
+    with gr.Blocks(title="WaRA Studio", fill_width=True, analytics_enabled=False) as blocks:
+        header = panel(
+            render_header(None, []),
+            elem_id="studio-header",
+            wire="studio.header(element, trigger, ['show_data', 'show_train', 'show_classify', 'show_analyse',"
+            " 'show_models'])",
+        )
+        notice = panel(elem_id="studio-notice")
+        parts: dict[str, dict[str, Any]] = {}
+        for key, (_, page) in PAGES.items():
+            with gr.Column(elem_id=f"page-{key}", elem_classes="page"):
+                parts[key] = page.build(backend)
+        panel(render_footer(), elem_id="studio-footer")
+        about = gr.State(None)
+        pulse = gr.Timer(2.0)
+
+        async def greet() -> tuple[Any, ...]:
+            try:
+                health = await backend.health()
+                jobs = await backend.jobs()
+            except BackendProblem as problem:
+                return render_header(None, []), alert(problem.sentence), None
+            sentence = health.get("notice")
+            bar = alert(sentence, kind="info") if sentence else ""
+            return render_header(health, jobs), bar, health
+
+        async def beat(health: dict[str, Any] | None, watching: str | None) -> tuple[Any, ...]:
+            if health is None:
+                return *(await greet()), gr.skip(), gr.skip(), watching
+            try:
+                jobs = await backend.jobs()
+            except BackendProblem as problem:
+                return render_header(None, []), alert(problem.sentence), None, gr.skip(), gr.skip(), watching
+            return render_header(health, jobs), gr.skip(), health, *train.render_jobs(jobs, watching)
+
+        listen(blocks.load, greet, None, [header, notice, about])
+        watched = parts["train"]["inputs"]
+        listen(pulse.tick, beat, [about, *watched], [header, notice, about, *parts["train"]["live"]])
+        for key, part in parts.items():
+            listen(blocks.load, part["show"], part["inputs"], part["outputs"])
+            listen(getattr(header, f"show_{key}"), part["show"], part["inputs"], part["outputs"])
+    return blocks
+
+
+def render_header(health: dict[str, Any] | None, jobs: list[dict[str, Any]]) -> str:
+    """Mark, pages, what runs now, the device, light or dark."""
+    links = "".join(f'<a href="#{key}">{icon(_mark(key))}<span>{title}</span></a>' for key, (title, _) in PAGES.items())
+    device = ""
+    if health:
+        free = words.size(health.get("disk_free_mb"))
+        name = escape((health.get("device") or {}).get("name") or "")
+        device = f'<span class="device" title="{free} of disk space free">{name}</span>'
+    return (
+        '<button type="button" class="skip" data-part="skip">Skip to the page</button><div class="bar-inner">'
+        f'<a class="brand" href="#data">{logo()}<span>WaRA Studio</span></a><nav aria-label="Pages">{links}</nav>'
+        f'<div class="status">{render_chip(jobs)}{device}<button type="button" class="button button-icon"'
+        f' data-part="theme">{icon("sun")}{icon("moon")}<span>Light or dark</span></button></div></div>'
+    )
+
+
+def _mark(page: str) -> str:
+    return "folder" if page == "data" else page
+
+
+def render_footer() -> str:
+    """The standing note, and where the API is described."""
+    return (
+        "<footer><p><strong>Research tool, not a medical device.</strong> Images stay on this server.</p>"
+        '<p><a class="link" href="/api/docs">API</a></p></footer>'
+    )

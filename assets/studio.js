@@ -1,0 +1,400 @@
+// What the page does in the browser: theme, navigation, forms, dialogs, uploads, local previews.
+// Python renders every page; this file only carries files to the API and events to Python.
+(() => {
+  "use strict";
+  const API = "/api/v1";
+  const BATCH_FILES = 100;
+  const BATCH_BYTES = 64 * 1024 * 1024;
+  const PREDICT_FILES = 16;
+  const PAGES = ["data", "train", "classify", "analyse", "models"];
+
+  // ---- theme ---------------------------------------------------------------------------------
+  const stored = () => { try { return localStorage.getItem("wara-theme"); } catch { return null; } };
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (stored() ? stored() === "dark" : system.matches);
+  function applyTheme() {
+    document.documentElement.dataset.theme = dark() ? "dark" : "light";
+    if (document.body && document.body.classList.contains("dark") !== dark()) {
+      document.body.classList.toggle("dark", dark());
+    }
+  }
+  function toggleTheme() {
+    try { localStorage.setItem("wara-theme", dark() ? "light" : "dark"); } catch { /* stays for this visit only */ }
+    applyTheme();
+  }
+  applyTheme();
+  system.addEventListener("change", applyTheme);
+
+  // ---- pages ---------------------------------------------------------------------------------
+  const pageNow = () => {
+    const wanted = location.hash.slice(1).split("/")[0];
+    return PAGES.includes(wanted) ? wanted : PAGES[0];
+  };
+  let announcePage = () => {};
+  function showPage(moveFocus) {
+    const page = pageNow();
+    document.body.dataset.page = page;
+    for (const link of document.querySelectorAll("#studio-header nav a")) {
+      if (link.hash === "#" + page) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (moveFocus) {
+      window.scrollTo(0, 0);
+      document.querySelector(`#page-${page} h1`)?.focus({ preventScroll: true });
+    }
+  }
+  window.addEventListener("hashchange", () => { showPage(true); announcePage(pageNow()); });
+  document.addEventListener("DOMContentLoaded", () => {
+    applyTheme();
+    showPage(false);
+    // Gradio sets the theme's class once more when it starts; the person's choice wins.
+    new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  });
+
+  // ---- words ---------------------------------------------------------------------------------
+  const count = (n) => n.toLocaleString("en-GB");
+  const megabytes = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+  const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+  function timeLeft(seconds) {
+    if (!Number.isFinite(seconds)) return "";
+    if (seconds < 60) return `about ${Math.max(1, Math.round(seconds))} s left`;
+    return `about ${Math.round(seconds / 60)} min left`;
+  }
+
+  // ---- requests ------------------------------------------------------------------------------
+  class Problem extends Error {
+    constructor(sentence, body) { super(sentence); this.body = body || {}; }
+  }
+  function send(path, form, { onBytes, signal, method = "POST" } = {}) {
+    // XMLHttpRequest, because fetch cannot say how much of a body has been sent.
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open(method, API + path);
+      request.responseType = "text";
+      if (onBytes) request.upload.addEventListener("progress", (event) => onBytes(event.loaded));
+      request.addEventListener("load", () => {
+        let body = null;
+        try { body = request.responseText ? JSON.parse(request.responseText) : null; } catch { /* not JSON: below */ }
+        if (request.status >= 200 && request.status < 300) resolve(body);
+        else {
+          const sentence = body && (body.detail || body.title);
+          reject(new Problem(sentence || `The server could not take this (answer ${request.status}). Try again.`, body));
+        }
+      });
+      request.addEventListener("error", () => reject(new Problem("The server does not answer. Check that it is running, then try again.")));
+      request.addEventListener("abort", () => reject(new Problem("Stopped.", { code: "stopped" })));
+      signal?.addEventListener("abort", () => request.abort());
+      request.send(form);
+    });
+  }
+
+  // ---- a question before something is deleted ----------------------------------------------------
+  function ask(question, label) {
+    return new Promise((resolve) => {
+      const dialog = document.createElement("dialog");
+      dialog.className = "ask";
+      dialog.setAttribute("aria-label", question);
+      const text = document.createElement("p");
+      text.textContent = question;
+      const row = document.createElement("div");
+      row.className = "ask-buttons";
+      const no = Object.assign(document.createElement("button"), { type: "button", className: "button button-quiet", textContent: "Keep" });
+      const yes = Object.assign(document.createElement("button"), { type: "button", className: "button button-danger", textContent: label });
+      no.addEventListener("click", () => dialog.close("no"));
+      yes.addEventListener("click", () => dialog.close("yes"));
+      dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue === "yes"); });
+      row.append(no, yes);
+      dialog.append(text, row);
+      document.body.append(dialog);
+      dialog.showModal();
+      no.focus();
+    });
+  }
+
+  // ---- buttons of Python's HTML --------------------------------------------------------------------
+  function actions(element, trigger, event) {
+    element.addEventListener("click", async (click) => {
+      const target = click.target.closest("[data-action]");
+      if (!target || target.disabled) return;
+      const { confirm: question, confirmLabel, ...data } = target.dataset;
+      if (question && !(await ask(question, confirmLabel || "Delete"))) return;
+      trigger(event, data);
+    });
+  }
+
+  // ---- forms ---------------------------------------------------------------------------------------
+  // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
+  function form(element, trigger, { changed, submitted } = {}) {
+    const chosen = new Map();
+    const restore = () => {
+      for (const select of element.querySelectorAll("select")) {
+        const value = chosen.get(select.name);
+        const there = value !== undefined && [...select.options].some((option) => option.value === value && !option.disabled);
+        if (there && select.value !== value) select.value = value;
+        if (!there) chosen.delete(select.name);
+      }
+    };
+    const fit = () => {
+      const method = element.querySelector("input[name=method]:checked")?.value;
+      for (const part of element.querySelectorAll("[data-methods]")) {
+        part.disabled = method !== undefined && !part.dataset.methods.split(" ").includes(method);
+      }
+    };
+    const values = () => {
+      const node = element.querySelector("form");
+      return node ? Object.fromEntries([...new FormData(node)].filter(([, value]) => typeof value === "string")) : {};
+    };
+    element.addEventListener("change", (event) => {
+      if (event.target.type === "file") return;
+      if (event.target.tagName === "SELECT") chosen.set(event.target.name, event.target.value);
+      fit();
+      if (changed) trigger(changed, { values: values(), source: event.target.name });
+    });
+    element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (submitted) trigger(submitted, { values: values() });
+    });
+    new MutationObserver(() => { restore(); fit(); }).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["value", "disabled"] });
+    fit();
+  }
+
+  // ---- files from a picker or a drop -----------------------------------------------------------------
+  const wanted = (path) => !path.split("/").some((part) => part.startsWith(".") || part === "__MACOSX" || part === "Thumbs.db" || part === "desktop.ini");
+  async function readEntry(entry, found) {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      found.push({ file, path: entry.fullPath.replace(/^\//, "") });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return;
+      for (const child of some) await readEntry(child, found);
+    }
+  }
+  async function dropped(event) {
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const found = [];
+    for (const entry of entries) await readEntry(entry, found);
+    return found;
+  }
+  function dropZone(zone, take) {
+    let depth = 0;
+    zone.addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; zone.classList.add("over"); });
+    zone.addEventListener("dragover", (event) => event.preventDefault());
+    zone.addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) zone.classList.remove("over"); });
+    zone.addEventListener("drop", async (event) => {
+      event.preventDefault();
+      depth = 0;
+      zone.classList.remove("over");
+      take(await dropped(event));
+    });
+  }
+  function batches(files) {
+    const all = [[]];
+    let bytes = 0;
+    for (const item of files) {
+      const last = all[all.length - 1];
+      if (last.length && (last.length >= BATCH_FILES || bytes + item.file.size > BATCH_BYTES)) { all.push([]); bytes = 0; }
+      all[all.length - 1].push(item);
+      bytes += item.file.size;
+    }
+    return all;
+  }
+  // A progress line: bar, what is happening, how far, how long.
+  function meter(box) {
+    const bar = box.querySelector("progress");
+    const text = box.querySelector("[data-part=text]");
+    const alert = box.querySelector("[data-part=alert]");
+    const started = performance.now();
+    return {
+      show(fraction, words) {
+        box.dataset.state = "busy";
+        bar.value = fraction;
+        const spent = (performance.now() - started) / 1000;
+        const left = fraction > 0.02 && spent > 1 ? timeLeft((spent / fraction) * (1 - fraction)) : "";
+        text.textContent = left ? `${words} · ${left}` : words;
+      },
+      done(words) { box.dataset.state = "done"; text.textContent = words; alert.textContent = ""; },
+      fail(sentence) { box.dataset.state = "failed"; alert.textContent = sentence; text.textContent = ""; },
+      idle() { box.dataset.state = ""; text.textContent = ""; alert.textContent = ""; },
+    };
+  }
+
+  // ---- page Data: a folder or a zip --------------------------------------------------------------------
+  function upload(element, trigger, event) {
+    const part = (name) => element.querySelector(`[data-part=${name}]`);
+    const box = part("meter");
+    let stop = null;
+
+    async function run(task) {
+      if (stop) return;
+      stop = new AbortController();
+      element.firstElementChild.setAttribute("aria-busy", "true");
+      const line = meter(box);
+      try {
+        const made = await task(line, stop.signal);
+        line.done(`Sent. The images of “${made.name}” are now being checked.`);
+        trigger(event, { id: made.id });
+      } catch (error) {
+        if (!(error instanceof Problem)) console.warn(error);
+        if (error.body?.code === "stopped") line.idle();
+        else line.fail(error instanceof Problem ? error.message : "The browser could not read these files. Choose them again.");
+        if (error.body?.existing) trigger(event, { id: String(error.body.existing) });
+        else trigger(event, { id: "" });
+      } finally {
+        stop = null;
+        element.firstElementChild.removeAttribute("aria-busy");
+        for (const input of element.querySelectorAll("input[type=file]")) input.value = "";
+      }
+    }
+    const labels = () => element.querySelector("input[name=labels]").value.trim();
+
+    async function sendFolder(found, line, signal) {
+      const files = found.filter((item) => wanted(item.path));
+      if (!files.length) {
+        throw new Problem("This folder holds no files. Choose the folder that holds one sub-folder of images for each class.");
+      }
+      const total = files.reduce((sum, item) => sum + item.file.size, 0) || 1;
+      const name = files[0].path.includes("/") ? files[0].path.split("/")[0] : "";
+      let id = null, made = null, sent = 0, bytes = 0;
+      try {
+        for (const batch of batches(files)) {
+          const body = new FormData();
+          if (!id) {
+            body.append("finish", "false");
+            if (name) body.append("name", name);
+            if (labels()) body.append("labels", labels());
+          }
+          for (const item of batch) body.append("files", item.file, item.path);
+          const weight = batch.reduce((sum, item) => sum + item.file.size, 0);
+          const onBytes = (loaded) => line.show((bytes + Math.min(loaded, weight)) / total,
+            `Sending ${count(sent)} of ${plural(files.length, "file")} · ${megabytes(Math.min(total, bytes + loaded))} of ${megabytes(total)}`);
+          onBytes(0);
+          made = await send(id ? `/datasets/${encodeURIComponent(id)}/files` : "/datasets", body, { onBytes, signal });
+          id = id || made.id;
+          sent += batch.length;
+          bytes += weight;
+        }
+        line.show(1, `Sent ${plural(files.length, "file")}`);
+        return await send(`/datasets/${encodeURIComponent(id)}/finish`, null, { signal });
+      } catch (error) {
+        // What was half sent is of no use to anybody; its removal may fail without further harm.
+        if (id && error.body?.code !== "dataset-exists") await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" }).catch(() => {});
+        throw error;
+      }
+    }
+    async function sendZip(file, line, signal) {
+      const body = new FormData();
+      if (labels()) body.append("labels", labels());
+      body.append("files", file, file.name);
+      const onBytes = (loaded) => line.show(Math.min(1, loaded / (file.size || 1)), `Sending ${megabytes(Math.min(loaded, file.size))} of ${megabytes(file.size)}`);
+      onBytes(0);
+      return send("/datasets", body, { onBytes, signal });
+    }
+    function take(found) {
+      const zips = found.filter((item) => /\.zip$/i.test(item.path));
+      if (found.length === 1 && zips.length === 1) run((line, signal) => sendZip(zips[0].file, line, signal));
+      else run((line, signal) => sendFolder(found, line, signal));
+    }
+    part("folder").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }))));
+    part("zip").addEventListener("change", (change) => { if (change.target.files.length) take([{ file: change.target.files[0], path: change.target.files[0].name }]); });
+    part("stop").addEventListener("click", () => stop?.abort());
+    dropZone(part("zone"), take);
+  }
+
+  // ---- page Train: a weights file ------------------------------------------------------------------------
+  function weights(element, trigger, event) {
+    element.addEventListener("click", async (click) => {
+      if (!click.target.closest("[data-part=send-weights]")) return;
+      const line = meter(element.querySelector("[data-part=meter]"));
+      const name = element.querySelector("[data-part=weights-name]").value.trim();
+      const file = element.querySelector("[data-part=weights-file]").files[0];
+      if (!name) { line.fail("The name of the architecture is missing. Give timm's name, for example deit_tiny_patch16_224."); return; }
+      if (!file) { line.fail("No file is chosen. Choose a .safetensors or .pth file with weights."); return; }
+      const body = new FormData();
+      body.append("name", name);
+      body.append("file", file, file.name);
+      try {
+        const made = await send("/backbones", body, {
+          onBytes: (loaded) => line.show(Math.min(1, loaded / (file.size || 1)), loaded < file.size ? `Sending ${megabytes(loaded)} of ${megabytes(file.size)}` : "Checking that the weights fit the architecture"),
+        });
+        line.done(`Added: ${made.label || made.name}.`);
+        trigger(event, { id: made.id });
+      } catch (error) {
+        line.fail(error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.");
+      }
+    });
+  }
+
+  // ---- page Classify: images that stay in the browser and the model's memory --------------------------------
+  let previews = [];
+  function classify(element, trigger, event) {
+    const part = (name) => element.querySelector(`[data-part=${name}]`);
+    let busy = false;
+    async function take(found) {
+      const files = found.map((item) => item.file).filter((file) => wanted(file.name));
+      if (busy) return;
+      const line = meter(part("meter"));
+      const model = document.querySelector("#f-model")?.value;
+      if (!files.length) { line.fail("No image was chosen. Choose one or more image files."); return; }
+      if (!model) { line.fail("There is no model yet. Train one first, on the page Train."); return; }
+      busy = true;
+      element.firstElementChild.setAttribute("aria-busy", "true");
+      for (const url of previews) URL.revokeObjectURL(url);
+      previews = files.map((file) => URL.createObjectURL(file));
+      try {
+        const items = [];
+        let classes = [];
+        for (let start = 0; start < files.length; start += PREDICT_FILES) {
+          line.show(start / files.length, `Classifying ${count(start)} of ${plural(files.length, "image")}`);
+          const body = new FormData();
+          for (const file of files.slice(start, start + PREDICT_FILES)) body.append("files", file, file.name);
+          const answer = await send(`/models/${encodeURIComponent(model)}/predict`, body);
+          items.push(...answer.items);
+          classes = answer.classes;
+        }
+        line.idle();
+        trigger(event, { model_id: model, classes, items });
+      } catch (error) {
+        line.fail(error instanceof Problem ? error.message : "The browser could not read these files. Choose them again.");
+      } finally {
+        busy = false;
+        element.firstElementChild.removeAttribute("aria-busy");
+        part("images").value = "";
+      }
+    }
+    part("images").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.name }))));
+    dropZone(part("zone"), take);
+  }
+  function localPreviews(element) {
+    const fill = () => {
+      for (const image of element.querySelectorAll("img[data-local]")) {
+        const url = previews[Number(image.dataset.local)];
+        if (url && image.getAttribute("src") !== url) {
+          image.parentElement.dataset.state = "";
+          // DICOM and most TIFF files cannot be drawn by a browser; the frame then says so in words.
+          image.onerror = () => { image.parentElement.dataset.state = "none"; };
+          image.onload = () => { image.parentElement.dataset.size = `${image.naturalWidth} × ${image.naturalHeight}`; };
+          image.setAttribute("src", url);
+        }
+      }
+    };
+    new MutationObserver(fill).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["src", "data-local"] });
+    fill();
+  }
+
+  // ---- header ------------------------------------------------------------------------------------------------
+  function header(element, trigger) {
+    announcePage = (page) => trigger("show_" + page);
+    element.addEventListener("click", (click) => {
+      if (click.target.closest("[data-part=theme]")) toggleTheme();
+      if (click.target.closest("[data-part=skip]")) document.querySelector(`#page-${pageNow()} h1`)?.focus();
+    });
+    new MutationObserver(() => showPage(false)).observe(element, { childList: true, subtree: true });
+    showPage(false);
+  }
+
+  window.studio = { actions, form, upload, weights, classify, localPreviews, header };
+})();
