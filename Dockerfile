@@ -10,9 +10,8 @@
 #
 # A mirror, proxy or certificate for pip: --secret id=pip.conf,src=pip.conf (it leaves no trace in the image).
 
-ARG DEVICE=cpu
-
 FROM python:3.11-slim-bookworm AS packages
+ARG DEVICE=cpu
 ARG TORCH_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_INPUT=1 \
@@ -26,8 +25,15 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
         && /opt/wara/bin/pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX_URL}" -r /tmp/torch.txt; \
     fi \
     && /opt/wara/bin/pip install --no-cache-dir -r /tmp/requirements.txt
+# Better here than on the ward: an image asked for a GPU whose torch cannot use one.
+RUN case "${DEVICE}" in \
+        cpu) ;; \
+        cuda) /opt/wara/bin/python -c 'import sys, torch; sys.exit(not torch.version.cuda)' \
+            || { echo "This torch has no CUDA: leave TORCH_INDEX_URL out, or name an index of CUDA builds."; exit 1; } ;; \
+        *) echo "DEVICE is '${DEVICE}'; use cpu or cuda."; exit 1 ;; \
+    esac
 
-FROM python:3.11-slim-bookworm AS base
+FROM python:3.11-slim-bookworm AS studio
 COPY --from=packages /opt/wara /opt/wara
 WORKDIR /opt/wara-studio
 COPY LICENSE ./
@@ -48,19 +54,10 @@ ENV PATH=/opt/wara/bin:$PATH \
     WARA_DATA_DIR=/data \
     WARA_HOME=/data/home \
     WARA_HOST=0.0.0.0 \
-    WARA_PORT=7860
-
-FROM base AS for-cpu
-ENV WARA_DEVICE=cpu
-
-FROM base AS for-cuda
-RUN ["python", "-c", "import torch; assert torch.version.cuda, f'torch {torch.__version__} has no CUDA: drop TORCH_INDEX_URL or name an index with CUDA builds'"]
-ENV WARA_DEVICE=auto \
+    WARA_PORT=7860 \
+    WARA_DEVICE=auto \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-
-# hadolint ignore=DL3006
-FROM for-${DEVICE} AS studio
 # By number: Kubernetes can check that it is not root only then.
 USER 10001:10001
 VOLUME /data

@@ -59,7 +59,7 @@ NETWORK_SIGNS = (
 )
 
 
-class Stop(Exception):  # noqa: N818 (it is not always an error)
+class Stop(Exception):
     """The end of the command, with the sentence that a person reads."""
 
 
@@ -317,7 +317,7 @@ def start() -> int:
     while server.poll() is None and not stopping:
         if not ready and health(url):
             ready = True
-            say(f"WaRA Studio is ready: {url}   (Ctrl-C stops it)")
+            say(f"Open {url} in a browser (Ctrl-C stops it).")
         elif not ready and time.monotonic() > deadline:
             server.terminate()
             raise Stop(f"The server did not answer at {url} within {START_LIMIT_S} s; its own messages are above.")

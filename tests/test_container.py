@@ -63,12 +63,27 @@ def test_the_image_runs_as_a_numbered_user_that_is_not_root(instructions):
     assert any(name == "RUN" and f"useradd --uid {user.partition(':')[0]} " in rest for name, rest in instructions)
 
 
-def test_cpu_and_cuda_are_stages_that_the_build_argument_chooses(instructions):
-    stages = {rest.rpartition(" AS ")[2] for name, rest in instructions if name == "FROM"}
+@pytest.mark.parametrize(
+    ("device", "torch_can", "code", "said"),
+    [
+        ("cpu", False, 0, ""),
+        ("cuda", True, 0, ""),
+        ("cuda", False, 1, "This torch has no CUDA"),
+        ("gpu", True, 1, "DEVICE is 'gpu'; use cpu or cuda."),
+    ],
+)
+def test_the_device_argument_is_checked_while_building(instructions, tmp_path, device, torch_can, code, said):
+    step = next(rest for name, rest in instructions if name == "RUN" and rest.startswith("case"))
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {0 if torch_can else 1}\n", encoding="utf-8")
+    python.chmod(0o755)
 
+    script = step.replace("/opt/wara/bin/python", str(python))
+    result = subprocess.run(["sh", "-c", script], env={"DEVICE": device}, stdout=subprocess.PIPE, text=True)
+
+    assert result.returncode == code
+    assert said in result.stdout
     assert ("ARG", "DEVICE=cpu") in instructions
-    assert ("FROM", "for-${DEVICE} AS studio") in instructions
-    assert {"for-cpu", "for-cuda"} <= stages
 
 
 def test_no_index_is_named_by_default(instructions):

@@ -297,7 +297,7 @@ def test_cpu_builds_come_from_the_index_that_the_person_names(bare):
 def test_the_address_is_printed_once_the_server_answers_and_ctrl_c_reaches_it(checkout, port):
     process = checkout.popen(WARA_PORT=str(port))
 
-    _read_until(process, f"WaRA Studio is ready: http://127.0.0.1:{port} ")
+    _read_until(process, f"Open http://127.0.0.1:{port} in a browser")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=LIMIT_S)
 
@@ -310,7 +310,7 @@ def test_the_address_is_printed_once_the_server_answers_and_ctrl_c_reaches_it(ch
 def test_a_service_manager_stops_it_with_sigterm(checkout, port):
     process = checkout.popen(WARA_PORT=str(port), WARA_HOST="0.0.0.0")
 
-    _read_until(process, f"WaRA Studio is ready: http://127.0.0.1:{port} ")
+    _read_until(process, f"Open http://127.0.0.1:{port} in a browser")
     process.terminate()
     output, _ = process.communicate(timeout=LIMIT_S)
 
@@ -320,7 +320,7 @@ def test_a_service_manager_stops_it_with_sigterm(checkout, port):
 
 def test_a_second_start_says_that_it_is_already_running(checkout, port):
     first = checkout.popen(WARA_PORT=str(port))
-    _read_until(first, "is ready")
+    _read_until(first, "in a browser")
 
     code, output = checkout.run(WARA_PORT=str(port))
 
