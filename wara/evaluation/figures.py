@@ -72,7 +72,14 @@ def draw_history(history: Sequence[Row], theme: ThemeName = "light") -> Figure:
             textcoords="offset points", size=SMALL, color=look.ink, ha="right" if late else "left",
         )  # fmt: skip
     if len(epochs):
-        losses.legend(loc="upper right", frameon=False, fontsize=SMALL, labelcolor=look.ink, handlelength=2.2)
+        losses.legend(
+            loc="upper right",
+            facecolor=look.ground,
+            edgecolor="none",
+            framealpha=1,
+            fontsize=SMALL,
+            labelcolor=look.ink,
+        )
     return figure
 
 
@@ -122,7 +129,7 @@ def draw_confusion(metrics: Mapping[str, Any], classes: Sequence[str], theme: Th
     axes.set_ylabel("true class", labelpad=8)
     if k <= _MOST_NUMBERED:
         start = left + k * cell + 0.35
-        panel = (start / width, below / height, (_PANEL - 1.35) / width, k * cell / height)
+        panel = (start / width, below / height, (_PANEL - 1.9) / width, k * cell / height)
         _draw_sensitivities(figure.add_axes(panel), metrics, classes, look)
     return figure
 
@@ -138,12 +145,12 @@ def _draw_sensitivities(axes: Axes, metrics: Mapping[str, Any], classes: Sequenc
             axes.text(0.5, row, "no images", ha="center", va="center", size=SMALL, color=look.muted)
             continue
         if low is not None:
-            axes.hlines(row, low, high, color=look.accent, linewidth=2.2, alpha=0.6)
+            axes.hlines(row, low, high, color=look.accent, linewidth=2.6, alpha=0.6)
         axes.plot(
-            value, row, "o", color=look.accent, markersize=7, markeredgecolor=look.ground, clip_on=False, zorder=3
+            value, row, "o", color=look.accent, markersize=6, markeredgecolor=look.ground, clip_on=False, zorder=3
         )
         numbers = f"{value:.2f}" + ("" if low is None else f"  [{low:.2f}, {high:.2f}]")
-        axes.text(1.06, row, numbers, va="center", size=SMALL, color=look.ink)
+        axes.text(1.08, row, numbers, va="center", size=SMALL, color=look.ink)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -1,0 +1,285 @@
+"""The model card of a run as Markdown, under the headings of dinov2's MODEL_CARD: what it is for and how good it is.
+
+It is written to be passed on with the model, so it names no patient, no file and no folder of the data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from wara.analysis.style import METHOD_LABELS
+
+Fields = Mapping[str, Any]
+
+_METHODS = {
+    "wara": "WaRA (wavelet low-rank adaptation, arXiv:2506.24092)",
+    "tiny-wara": "Tiny-WaRA (wavelet low-rank adaptation with a fixed basis, arXiv:2506.24092)",
+    "lora": "LoRA (low-rank adaptation, arXiv:2106.09685)",
+    "linear-probe": "linear probe (the backbone stays as it is, only the last layer is trained)",
+    "full": "full fine-tuning (every weight is trained)",
+}
+_METRICS = (
+    ("auroc", "AUROC", "how well the classes are told apart; 0.5 is chance, 1 is perfect"),
+    ("balanced_accuracy", "Balanced accuracy", "mean share of each class that is found"),
+    ("accuracy", "Accuracy", "share of all images classified correctly"),
+    ("f1", "F1, mean over classes", "balance of finding a class and being right about it"),
+    ("brier", "Brier score", "error of the probabilities; lower is better"),
+    ("ece", "Calibration error (ECE)", "gap between stated confidence and truth; lower is better"),
+)
+_PATIENTS_TOGETHER = "All images of a patient stand in one part."
+_PATIENTS_NOT_KNOWN = (
+    "No patient numbers were known, so images of one patient may stand in several parts; "
+    "the results may then be too good."
+)
+_NOT_PRETRAINED = (
+    "\n\n**The backbone was not pretrained.** This run shows the workflow; its results say nothing of the method."
+)
+_SMALL_TEST = 100
+_SIDES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def render_card(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    """Return the model card of a run.
+
+    Args:
+        recipe: what recipe.json holds.
+        metrics: what metrics.json holds.
+        report: the data report, see :func:`wara.data.report.data_report`.
+
+    Returns:
+        Markdown. It holds counts and names of classes, and no identifier of a patient, no file name, no path.
+    """
+    sections = (_title, _uses, _limits, _data, _procedure, _results, _bias, _load)
+    return "\n\n".join(section(recipe, metrics, report) for section in sections) + "\n"
+
+
+def _title(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    classes = ", ".join(_text(name) for name in recipe["classes"])
+    area = metrics["test"]["auroc"]
+    untrained = "" if recipe["backbone"].get("pretrained", True) else _NOT_PRETRAINED
+    return (
+        f"# Model card: {METHOD_LABELS.get(recipe['method'], recipe['method'])} on {_text(recipe['backbone']['name'])}\n\n"
+        f"An image classifier for {len(recipe['classes'])} classes ({classes}). "
+        f"AUROC on test images: **{interval(area)}**.\n\n"
+        "> **A research tool, not a medical device.** It must not be used for diagnosis or to decide on treatment."
+        f"{untrained}"
+    )
+
+
+def _uses(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    return (
+        "## Intended use\n\n"
+        "- Research on images of the kind it was trained on: method comparison, sorting of collections, hypotheses.\n"
+        "- Every result that matters is to be checked by a person qualified to read such images."
+    )
+
+
+def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    size = recipe["image"]["size"]
+    fit = {
+        "pad": "whole, on a black ground",
+        "crop": "cut to the central square",
+        "stretch": "stretched to a square",
+    }.get(recipe["image"]["fit"], str(recipe["image"]["fit"]))
+    return (
+        "### Out of scope\n\n"
+        "- Diagnosis, screening, triage, or any use that touches the care of a patient.\n"
+        "- Images from other scanners, sites, populations or of other body parts, until it has been tested there.\n"
+        "- Images that belong to none of the classes: it has no answer \"none of these\" and will name one of them.\n"
+        f"- Detail finer than the model sees: every image is brought to {size} x {size} pixels ({fit})."
+    )  # fmt: skip
+
+
+def _data(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    classes = [str(name) for name in recipe["classes"]]
+    splits = {side: entry for side, entry in report.get("splits", {}).items() if entry}
+    known = report.get("patients") is not None
+    rows = []
+    for side, entry in splits.items():
+        counts = entry.get("classes", {})
+        patients = [_count(entry.get("patients"))] if known else []
+        rows.append([_SIDES.get(side, side), _count(entry.get("images")), *patients,
+                     *(_count(counts.get(name, 0)) for name in classes)])  # fmt: skip
+    head = ["part", "images", *(["patients"] if known else []), *map(_text, classes)]
+    passed_over = report.get("passed_over", {}).get("count", 0)
+    lines = [
+        "## Data",
+        f"{_count(report.get('images'))} images"
+        + (f" of {_count(report['patients'])} patients" if known else ", patients not known")
+        + f"; fingerprint of the data {_code(str(recipe['data']['fingerprint'])[:16])}."
+        + (f" {_count(passed_over)} files could not be used and were passed over." if passed_over else ""),
+        _table(head, rows) if rows else "",
+        _how_it_was_split(report, known),
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _how_it_was_split(report: Fields, known: bool) -> str:
+    source = report.get("split_source")
+    made = _PATIENTS_TOGETHER if known else _PATIENTS_NOT_KNOWN
+    if source == "given":
+        return "The division into parts came with the data."
+    if source == "completed":
+        return f"A part of the division came with the data; the rest was drawn from its training images. {made}"
+    return f"The division into parts was drawn at random, in equal proportions of the classes. {made}"
+
+
+def _procedure(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    backbone = recipe["backbone"]
+    source = {"hub": "from the hub", "file": "from a local file", "untrained": "random, not pretrained"}.get(
+        str(backbone.get("source")), str(backbone.get("source"))
+    )
+    weights = f" {_code(_basename(backbone['file']))}" if backbone.get("file") else ""
+    digest = f", SHA-256 {_code(str(backbone['sha256'])[:16])}" if backbone.get("sha256") else ""
+    rows: list[list[object]] = [
+        ["method", _METHODS.get(recipe["method"], recipe["method"])],
+        ["backbone", f"{_text(backbone['name'])}, weights {source}{weights}{digest}"],
+        *_adapter_rows(recipe),
+        ["optimiser", f"AdamW, largest step size {_number(recipe.get('learning_rate'))}, "
+                      f"weight decay {_number(recipe.get('weight_decay'))}, batches of {recipe.get('batch_size')}"],
+        ["training", f"{metrics.get('epochs_run')} passes through the training images; that of pass "
+                     f"{metrics.get('best_epoch')} was kept, chosen on the validation images"],
+        ["trained parameters", f"{_count(metrics.get('trainable_parameters'))}, "
+                               f"of which in the adapter {_count(metrics.get('adapter_parameters'))}"],
+        ["class weights in the loss", "yes" if recipe.get("class_balanced") else "no"],
+        ["seed", recipe.get("seed")],
+        ["time and machine", f"{_duration(metrics.get('seconds'))} on {_text(str(recipe.get('device', 'unknown')))}"],
+        ["software", ", ".join(f"{name} {version}" for name, version in recipe.get("packages", {}).items())],
+    ]  # fmt: skip
+    return "## Training procedure\n\n" + _table(["what", "value"], rows)
+
+
+def _adapter_rows(recipe: Fields) -> list[list[object]]:
+    method = recipe["method"]
+    if method not in ("wara", "tiny-wara", "lora"):
+        return []
+    rows: list[list[object]] = [["rank", recipe.get("rank")]]
+    if method != "lora":
+        depth = recipe.get("levels") or "as many levels as by default"
+        levels = f"{depth} levels" if isinstance(depth, int) else depth
+        rows.append(["wavelet", f"{recipe.get('wavelet')}, {levels}, border {recipe.get('mode', 'symmetric')}"])
+        rows.append(["gains and activation", f"{recipe.get('gains')}, {recipe.get('activation')}"])
+    return rows
+
+
+def _results(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    test = metrics["test"]
+    grouped = test["n_groups"] != test["n_images"]
+    over = f"{test['n_groups']:,} patients" if grouped else "images"
+    rows = [
+        [f"{label}: {meaning}", interval(test[name]), interval(metrics.get("val", {}).get(name, {}))]
+        for name, label, meaning in _METRICS
+    ]
+    per_class = [
+        [_text(name), _count(test["per_class_n"][name]), interval(test["sensitivity"][name]),
+         interval(test["specificity"][name]), interval(test["auroc_per_class"][name])]
+        for name in map(str, recipe["classes"])
+    ]  # fmt: skip
+    predicted = [[f"truly {_text(name)}", *row] for name, row in zip(recipe["classes"], test["confusion"], strict=True)]
+    parts = [
+        "## Results",
+        f"On {_count(test['n_images'])} test images"
+        + (f" of {_count(test['n_groups'])} patients" if grouped else "")
+        + ", which neither training nor the choice of the model saw. In brackets: 95 % intervals by bootstrap over "
+        f"{over} ({test['replicates']:,} resamples; exact binomial where all came out the same way).",
+        _table(["", "test", "validation"], rows),
+        _table(["class", "test images", "sensitivity", "specificity", "AUROC against the rest"], per_class),
+        _table(["", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
+        _notes(test),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _notes(test: Fields) -> str:
+    notes: dict[str, list[str]] = {}
+    for name, label, _ in _METRICS:
+        if test[name].get("note"):
+            notes.setdefault(test[name]["note"], []).append(label)
+    return "\n".join(f"- {', '.join(labels)}: {_text(note)}" for note, labels in notes.items())
+
+
+def _bias(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    test = metrics["test"]
+    points = [
+        "It knows only the images above. Age, sex, origin, scanner and site were not looked at, "
+        "and it may do worse for groups that are rare among them.",
+        "It may have learned something that goes with the label but is not the disease: a mark, a border, the scanner.",
+    ]
+    if test["n_images"] < _SMALL_TEST:
+        points.append(f"There were only {test['n_images']} test images: the intervals, not the values, are the result.")
+    into_test = sum("test" in leak["splits"] for leak in report.get("leaks", []))
+    if into_test:
+        patients = "patient has" if into_test == 1 else "patients have"
+        points.append(
+            f"**{into_test} {patients} images in the test part and in another one**, by the division that came with "
+            "the data: the test result is better than it should be."
+        )
+    points += [_text(warning) for warning in report.get("warnings", [])]
+    return "## Bias and risks\n\n" + "\n".join(f"- {point}" for point in points)
+
+
+def _load(recipe: Fields, metrics: Fields, report: Fields) -> str:
+    return (
+        "## How to load it\n\n"
+        "With the folder that this card lies in (`RUN`), on the command line:\n\n"
+        "```\npython -m wara predict RUN image.png --csv predictions.csv\n```\n\n"
+        "or in Python:\n\n"
+        "```python\n"
+        "from pathlib import Path\n\n"
+        "from wara.inference import Predictor\n\n"
+        'predictor = Predictor.load(Path("RUN"))\n'
+        'image = Path("image.png")\n'
+        "[prediction] = predictor.predict([(image.name, image.read_bytes())])\n"
+        "print(prediction.label, prediction.probabilities)\n"
+        "```"
+    )
+
+
+def interval(entry: Fields) -> str:
+    """Return a metric with its interval as text, e.g. ``0.963 [0.948, 0.976]``; a dash where it is not defined."""
+    if entry.get("value") is None:
+        return "\N{EN DASH}"
+    value = f"{entry['value']:.3f}"
+    if entry.get("low") is None or entry.get("high") is None:
+        return f"{value} (no interval)"
+    return f"{value} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _text(value: object) -> str:
+    """Keep a value, such as a class's name, from being read as Markdown or HTML."""
+    flat = " ".join(str(value).split())
+    # An underscore inside a word is plain text in Markdown, and model names are full of them.
+    return re.sub(r"([\\|<>*`\[\]#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
+
+
+def _code(value: str) -> str:
+    return "`" + value.replace("`", "") + "`"
+
+
+def _basename(path: object) -> str:
+    return PurePosixPath(PureWindowsPath(str(path)).name).name
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "\N{EN DASH}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else "\N{EN DASH}"
+
+
+def _duration(seconds: object) -> str:
+    if not isinstance(seconds, int | float):
+        return "time not known"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
