@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRBigEndian,
@@ -202,9 +202,7 @@ def _to_8_bits(pixels: npt.NDArray[Any], bits: int) -> Pixels:
 def _window(stored: npt.NDArray[Any], dataset: pydicom.Dataset) -> tuple[Pixels, tuple[float, float] | None]:
     values = _rescale(stored, dataset)
     if "VOILUTSequence" in dataset and dataset.VOILUTSequence:
-        table = dataset.VOILUTSequence[0]
-        looked_up = apply_voi(np.rint(values).astype(np.int64), dataset)
-        return to_uint8(looked_up.astype(np.float32), 0.0, float(2 ** int(table.LUTDescriptor[2]) - 1)), None
+        return _look_up(values, dataset.VOILUTSequence[0], _is_little_endian(dataset)), None
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
     # A width below 1 is invalid for LINEAR (C.11.2.1.2), and so is 0 for the others: some writers leave 0 for "none".
@@ -230,6 +228,30 @@ def apply_window(values: npt.NDArray[np.float32], centre: float, width: float, f
     if width == 1:
         return np.where(values > centre - 0.5, 255, 0).astype(np.uint8)
     return to_uint8(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+
+
+def _look_up(values: npt.NDArray[np.float32], table: pydicom.Dataset, little_endian: bool) -> Pixels:
+    """Map values by a VOI LUT (C.11.2.1.1) onto 0 to 255; beyond its ends the first and the last entry hold.
+
+    Not pydicom's ``apply_voi``: it wraps values that lie beyond the range of the table's own integers, and refuses
+    8-bit entries packed two to a word.
+    """
+    count, first, bits = (int(number) for number in table.LUTDescriptor)
+    count = count or 2**16
+    data = table.LUTData
+    if isinstance(data, bytes):
+        width = "u1" if len(data) < 2 * count else "<u2" if little_endian else ">u2"
+        entries = np.frombuffer(data, dtype=width)[:count]
+    else:
+        entries = np.atleast_1d(np.asarray(data))[:count]
+    scaled = to_uint8(entries.astype(np.float32), 0.0, float(2**bits - 1))
+    places = np.clip(np.nan_to_num(np.rint(values)) - first, 0, len(scaled) - 1).astype(np.intp)
+    looked_up: Pixels = scaled[places]
+    return looked_up
+
+
+def _is_little_endian(dataset: pydicom.Dataset) -> bool:
+    return bool(dataset.file_meta.TransferSyntaxUID.is_little_endian)
 
 
 def _rescale(stored: npt.NDArray[Any], dataset: pydicom.Dataset) -> npt.NDArray[np.float32]:

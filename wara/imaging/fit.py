@@ -42,8 +42,9 @@ def fit_square(pixels: Pixels, size: int, fit: str = "pad") -> Pixels:
         return _resize(pixels, size, size)
     if fit == "crop":
         side = min(height, width)
-        left, top = (width - side) / 2, (height - side) / 2
-        return _resize(pixels, size, size, (left, top, left + side, top + side))
+        left, top = (width - side) // 2, (height - side) // 2
+        # Cut first: a filter that is given a box still looks at the pixels around it.
+        return _resize(np.ascontiguousarray(pixels[top : top + side, left : left + side]), size, size)
     scale = size / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     square = np.zeros((size, size, *pixels.shape[2:]), dtype=np.uint8)
@@ -52,9 +53,8 @@ def fit_square(pixels: Pixels, size: int, fit: str = "pad") -> Pixels:
     return square
 
 
-def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, float, float] | None = None) -> Pixels:
-    if pixels.shape[:2] == (height, width) and box is None:
+def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    if pixels.shape[:2] == (height, width):
         return pixels
-    image = Image.fromarray(pixels)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP)
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     return np.asarray(resized)
