@@ -300,8 +300,8 @@ def start() -> int:
         del frame
         stopping.append(number)
         if os.name == "posix" and server is not None and server.poll() is None:
-            gentle = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-            server.send_signal(gentle if len(stopping) == 1 else signal.SIGKILL)
+            # SIGTERM for Ctrl-C too: Python answers SIGINT with a traceback, which tells a person nothing here.
+            server.send_signal(signal.SIGTERM if len(stopping) == 1 else signal.SIGKILL)
 
     say("Starting WaRA Studio ...")
     server = None

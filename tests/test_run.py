@@ -18,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="run.py's signals and paths are tried on POSIX systems")
 
 LIMIT_S = 120
-# A server as run.py expects it, of the standard library alone: answers health, ends at SIGINT or SIGTERM.
+# A server as run.py expects it, of the standard library alone: it answers health and ends at SIGTERM.
 BACKEND = """
 import http.server, json, os, signal, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,7 +30,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 def stop(number, frame):
     raise SystemExit(f"backend: {signal.Signals(number).name}")
-signal.signal(signal.SIGINT, stop)
 signal.signal(signal.SIGTERM, stop)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["WARA_PORT"])), Handler).serve_forever()
 """
@@ -294,7 +293,7 @@ def test_cpu_builds_come_from_the_index_that_the_person_names(bare):
 # ---- the server
 
 
-def test_the_address_is_printed_once_the_server_answers_and_ctrl_c_reaches_it(checkout, port):
+def test_the_address_is_printed_once_the_server_answers_and_ctrl_c_ends_it(checkout, port):
     process = checkout.popen(WARA_PORT=str(port))
 
     _read_until(process, f"Open http://127.0.0.1:{port} in a browser")
@@ -302,7 +301,7 @@ def test_the_address_is_printed_once_the_server_answers_and_ctrl_c_reaches_it(ch
     output, _ = process.communicate(timeout=LIMIT_S)
 
     assert process.returncode == 0
-    assert "backend: SIGINT" in output
+    assert "backend: SIGTERM" in output
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
