@@ -59,9 +59,10 @@ def render_card(recipe: Fields, metrics: Fields, report: Fields) -> str:
 def _title(recipe: Fields, metrics: Fields, report: Fields) -> str:
     classes = ", ".join(_text(name) for name in recipe["classes"])
     area = metrics["test"]["auroc"]
+    method = METHOD_LABELS.get(recipe["method"], recipe["method"])
     untrained = "" if recipe["backbone"].get("pretrained", True) else _NOT_PRETRAINED
     return (
-        f"# Model card: {METHOD_LABELS.get(recipe['method'], recipe['method'])} on {_text(recipe['backbone']['name'])}\n\n"
+        f"# Model card: {method} on {_text(recipe['backbone']['name'])}\n\n"
         f"An image classifier for {len(recipe['classes'])} classes ({classes}). "
         f"AUROC on test images: **{interval(area)}**.\n\n"
         "> **A research tool, not a medical device.** It must not be used for diagnosis or to decide on treatment."

@@ -44,13 +44,13 @@ def draw_history(history: Sequence[Row], theme: ThemeName = "light") -> Figure:
     look = theme_of(theme)
     figure = new_figure(WIDTH, 3.7, look)
     heading(figure, "How the training went", _history_subtitle(history), look, left=0.2)
-    epochs = _numbers(history, "epoch")
-    best = _best_row(history)
+    epochs = numbers(history, "epoch")
+    best = best_row(history)
     losses = figure.add_axes((0.085, 0.175, 0.365, 0.55))
     areas = figure.add_axes((0.585, 0.175, 0.365, 0.55))
-    _curve(losses, epochs, _numbers(history, "train_loss"), look.muted, "s", "training images", look, dashed=True)
-    _curve(losses, epochs, _numbers(history, "val_loss"), look.accent, "o", "validation images", look)
-    _curve(areas, epochs, _numbers(history, "val_auroc"), look.accent, "o", "validation images", look)
+    _curve(losses, epochs, numbers(history, "train_loss"), look.muted, "s", "training images", look, dashed=True)
+    _curve(losses, epochs, numbers(history, "val_loss"), look.accent, "o", "validation images", look)
+    _curve(areas, epochs, numbers(history, "val_auroc"), look.accent, "o", "validation images", look)
     for axes, title, label in (
         (losses, "Error while learning", "loss (lower is better)"),
         (areas, "How well the classes are told apart", "AUROC (1 = perfect)"),
@@ -64,7 +64,7 @@ def draw_history(history: Sequence[Row], theme: ThemeName = "light") -> Figure:
         if best is not None:
             axes.axvline(epochs[best], color=look.ink, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1)
     losses.set_ylim(0, 1.12 * losses.get_ylim()[1])
-    _fit_auroc_axis(areas, _numbers(history, "val_auroc"), look)
+    _fit_auroc_axis(areas, numbers(history, "val_auroc"), look)
     if best is not None:
         late = epochs[best] > (epochs[0] + epochs[-1]) / 2
         areas.annotate(
@@ -198,22 +198,23 @@ def _curve(
 def _history_subtitle(history: Sequence[Row]) -> str:
     if not history:
         return "No pass through the data was finished"
-    best = _best_row(history)
+    best = best_row(history)
     passes = f"{len(history)} {'pass' if len(history) == 1 else 'passes'} through the training images"
     if best is None:
         return passes
-    area = _numbers(history, "val_auroc")[best]
-    kept = f"the model of pass {int(_numbers(history, 'epoch')[best])} was kept"
+    area = numbers(history, "val_auroc")[best]
+    kept = f"the model of pass {int(numbers(history, 'epoch')[best])} was kept"
     return f"{passes}  \N{MIDDLE DOT}  {kept}" + (f" (validation AUROC {area:.3f})" if np.isfinite(area) else "")
 
 
-def _best_row(history: Sequence[Row]) -> int | None:
+def best_row(history: Sequence[Row]) -> int | None:
     """Return the last row marked as best: each new best is marked when it comes, the last one was kept."""
     marked = [i for i, row in enumerate(history) if str(row.get("best")).lower() in ("true", "1")]
     return marked[-1] if marked else None
 
 
-def _numbers(history: Sequence[Row], name: str) -> npt.NDArray[np.float64]:
+def numbers(history: Sequence[Row], name: str) -> npt.NDArray[np.float64]:
+    """Return a column of a history as numbers, NaN where it is empty."""
     values = [row.get(name) for row in history]
     return np.array([np.nan if value in (None, "", "None") else float(str(value)) for value in values], dtype=float)
 
