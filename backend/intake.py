@@ -33,7 +33,7 @@ CATALOGUE_FILE = "catalogue.json"
 log = logging.getLogger("backend.intake")
 
 
-class _CheckStopped(Exception):  # noqa: N818 - no fault: the server stops or the data set was deleted
+class _CheckStopped(Exception):
     """Ends a check from within its progress report."""
 
 

@@ -21,7 +21,7 @@ FULL_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 log = logging.getLogger("backend")
 
 
-class RequestRefused(InputError):  # noqa: N818 - a refusal is an answer, not a fault of the server
+class RequestRefused(InputError):
     """A request that cannot be served, with its HTTP status.
 
     Args:

@@ -48,10 +48,13 @@ def create_job(
         preset=order.preset,
         recipe=order.recipe,
     )
-    session.add(job)
-    session.commit()  # before the supervisor looks
+    # Written down before the supervisor is told to look.
+    with parts.database.session() as own:
+        own.add(job)
+        own.flush()
+        answer = _out(job, parts.supervisor)
     parts.supervisor.wake()
-    return _out(job, parts.supervisor)
+    return answer
 
 
 @router.get("/jobs")

@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 
-from backend.api.dependencies import ModelDep, Parts, PartsDep, PredictorsDep, SessionDep, StorageDep
+from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep
 from backend.api.schemas import (
     PROBLEMS,
     FigureList,
@@ -94,12 +94,15 @@ def get_figure(model: ModelDep, name: str, storage: StorageDep) -> FileResponse:
 
 
 @router.delete("/models/{model_id}", status_code=204)
-def delete_model(model: ModelDep, session: SessionDep, storage: StorageDep, predictors: PredictorsDep) -> Response:
+def delete_model(model_id: str, parts: PartsDep) -> Response:
     """Delete a model with its RUN folder."""
-    session.delete(model)
-    session.commit()
-    predictors.forget(model.id)
-    storage.remove("models", model.id)
+    with parts.database.session() as session:
+        model = session.get(Model, model_id)
+        if model is None:
+            raise not_found("model", model_id)
+        session.delete(model)
+    parts.predictors.forget(model_id)
+    parts.storage.remove("models", model_id)
     return Response(status_code=204)
 
 

@@ -91,8 +91,7 @@ class Supervisor:
     def counts(self) -> dict[str, int]:
         """Return how many jobs run and wait."""
         with self._database.session() as session:
-            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples()
-            found = dict(rows.all())
+            found = {state: count for state, count in session.execute(select(Job.state, func.count()).group_by(Job.state))}
         return {"running": found.get("running", 0), "queued": found.get("queued", 0)}
 
     def events(self, job_id: str) -> EventLog:
