@@ -44,7 +44,8 @@ COPY assets ./assets
 # Everything that is written goes under /data or /tmp, so the rest can be mounted read-only.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data/home --shell /usr/sbin/nologin wara \
     && mkdir -p /data/home /data/tmp \
-    && chown -R wara:wara /data
+    && chown -R wara:wara /data \
+    && chmod 700 /data
 ENV PATH=/opt/wara/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
