@@ -63,6 +63,7 @@ class Backend:
         base = api_url.rstrip("/")
         self.base = base if base.endswith(API_PREFIX) else base + API_PREFIX
         # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
+        self._models: dict[str, dict[str, Any]] = {}
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def _client(self) -> httpx.AsyncClient:
@@ -135,6 +136,12 @@ class Backend:
     async def models(self) -> list[dict[str, Any]]:
         """Trained models, newest first."""
         return _newest_first((await self._json("models"))["items"])
+
+    async def model(self, model_id: str) -> dict[str, Any]:
+        """One model. It never changes after its training, so it is asked for once."""
+        if model_id not in self._models:
+            self._models[model_id] = await self._json("models", model_id)
+        return self._models[model_id]
 
     async def card(self, model_id: str) -> str:
         """The model card as Markdown."""

@@ -110,7 +110,7 @@ def build(backend: Backend) -> gr.Blocks:
                 jobs = await backend.jobs()
             except BackendProblem as problem:
                 return render_header(None, []), alert(problem.sentence), None, gr.skip(), gr.skip(), watching
-            return render_header(health, jobs), gr.skip(), health, *train.render_jobs(jobs, watching)
+            return render_header(health, jobs), gr.skip(), health, *(await parts["train"]["view"](watching, jobs))
 
         listen(blocks.load, greet, None, [header, notice, about])
         watched = parts["train"]["inputs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.components.html import escape
@@ -30,6 +30,13 @@ def nice_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+def whole_ticks(last: int, at_most: int = 6) -> list[int]:
+    """Return round whole numbers from 1 to ``last``, at most ``at_most`` of them."""
+    steps = (mantissa * 10**power for power in range(9) for mantissa in (1, 2, 5))
+    step = next(step for step in steps if last // step <= at_most)
+    return list(range(step, last + 1, step))
 
 
 def line_chart(
@@ -76,7 +83,7 @@ def line_chart(
         y = place_y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for x in sorted({1, *(round(1 + (x_last - 1) * share / 4) for share in range(1, 5))}):
+    for x in whole_ticks(x_last):
         parts.append(
             f'<text class="tick" x="{place_x(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x}</text>'
         )
@@ -91,7 +98,7 @@ def line_chart(
     )
 
 
-def _draw(lines: Sequence[Line], place_x, place_y) -> list[str]:  # noqa: ANN001
+def _draw(lines: Sequence[Line], place_x: Callable[[float], float], place_y: Callable[[float], float]) -> list[str]:
     """Curves with their last point and its name; names that would collide are moved apart."""
     parts: list[str] = []
     ends: list[tuple[float, Line]] = []
@@ -104,16 +111,27 @@ def _draw(lines: Sequence[Line], place_x, place_y) -> list[str]:  # noqa: ANN001
         x, y = points[-1]
         parts.append(f'<circle class="dot dot-{line.look}" cx="{place_x(x):.1f}" cy="{place_y(y):.1f}" r="3.5"/>')
         ends.append((place_y(y), line))
-    previous = -math.inf
-    for y, line in sorted(ends, key=lambda end: end[0]):
-        y = max(y, previous + 28)
-        previous = y
+    ends.sort(key=lambda end: end[0])
+    heights = spread([y for y, _ in ends], gap=28, lowest=HEIGHT - BOTTOM - 14)
+    for y, (_, line) in zip(heights, ends, strict=True):
         x = place_x(line.points[-1][0]) + 10
         parts.append(
             f'<text class="name name-{line.look}" x="{x:.1f}" y="{y:.1f}">{escape(line.name)}'
             f'<tspan class="value" x="{x:.1f}" dy="13">{line.points[-1][1]:.3f}</tspan></text>'
         )
     return parts
+
+
+def spread(heights: Sequence[float], *, gap: float, lowest: float) -> list[float]:
+    """Move sorted heights apart so that ``gap`` lies between them and none is below ``lowest`` (y grows downwards)."""
+    moved: list[float] = []
+    for y in heights:
+        moved.append(max(y, moved[-1] + gap) if moved else y)
+    limit = lowest
+    for place in range(len(moved) - 1, -1, -1):
+        moved[place] = min(moved[place], limit)
+        limit = moved[place] - gap
+    return moved
 
 
 def whisker(value: float, low: float, high: float, *, start: float, label: str) -> str:

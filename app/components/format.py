@@ -14,9 +14,9 @@ METHODS = {
 }
 METHOD_TERMS = {"linear-probe": "linear probe", "full": "full fine-tuning"}
 PRESETS = {
-    "quick": ("Quick", "Minutes. To see whether it works at all."),
-    "balanced": ("Balanced", "A good result in reasonable time."),
-    "thorough": ("Thorough", "The longest training, for final figures."),
+    "quick": ("Quick", "Up to 5 passes. To see whether it works."),
+    "balanced": ("Balanced", "Up to 15 passes. For most questions."),
+    "thorough": ("Thorough", "Up to 40 passes. For final figures."),
 }
 SIDES = {"train": "Training", "val": "Validation", "test": "Test", "all": "All"}
 STATES = {

@@ -43,6 +43,14 @@ def alert(sentence: str, *, kind: str = "error", title: str | None = None) -> st
     return f'<div class="alert alert-{kind}" role="{role}">{mark}<p>{head}{escape(sentence)}</p></div>'
 
 
+def alerts(sentences: Sequence[str], *, kind: str = "warning") -> str:
+    """Several messages in one box; nothing when there are none."""
+    if len(sentences) < 2:
+        return "".join(alert(sentence, kind=kind) for sentence in sentences)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<div class="alert alert-{kind}" role="status">{icon("alert")}<ul>{items}</ul></div>'
+
+
 def empty(title: str, sentence: str, *, page: str | None = None, action: str = "", mark: str = "image") -> str:
     """An empty state: what is missing and the one next step, as a link to ``page`` when there is one."""
     link = f'<a class="button button-primary" href="#{page}">{escape(action)}</a>' if page else ""

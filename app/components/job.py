@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from app.components import format as words
 from app.components.charts import Line, line_chart
-from app.components.html import alert, button, escape, icon, tile
+from app.components.html import alert, alerts, button, escape, icon, tile
 
 PHASES = (
     ("reading", "Reading the images"),
@@ -33,8 +34,8 @@ def render_badge(job: dict[str, Any]) -> str:
     return f'<span class="badge badge-{escape(state)}">{escape(words.STATES.get(state, state))}</span>'
 
 
-def render_job(job: dict[str, Any]) -> str:
-    """Everything about one training."""
+def render_job(job: dict[str, Any], model: dict[str, Any] | None = None) -> str:
+    """Everything about one training, and of the model that came out of it."""
     backbone = backbone_name(job)
     facts = (
         f"{escape(words.method_name(job['method']))} on {escape(job.get('dataset_name') or 'a deleted data set')}"
@@ -53,10 +54,11 @@ def render_job(job: dict[str, Any]) -> str:
     parts = [
         f'<div class="title-row"><div><h2 class="big">{escape(job["name"])}</h2><p class="facts">{facts}</p></div>'
         f"<div class='title-side'>{render_badge(job)}{cancel}</div></div>",
-        "".join(alert(sentence, kind="warning") for sentence in job.get("warnings") or []),
         _render_end(job),
+        render_result(model),
         _render_progress(job),
-        render_curves(job.get("history") or []),
+        render_curves(job.get("history") or [], running=job["state"] in ACTIVE),
+        alerts(list(dict.fromkeys(job.get("warnings") or []))),
     ]
     return (
         f'<section class="card job" data-job="{escape(job["id"])}" data-state="{escape(job["state"])}">'
@@ -65,8 +67,30 @@ def render_job(job: dict[str, Any]) -> str:
 
 
 def backbone_name(record: dict[str, Any]) -> str:
-    """The backbone's short name; a specification ``name:/file`` shows its name alone."""
-    return str(record.get("backbone") or "").partition(":")[0]
+    """The backbone's short name; what tells files of one architecture apart is left out."""
+    return re.split("[:@]", str(record.get("backbone") or ""))[0]
+
+
+def render_result(model: dict[str, Any] | None) -> str:
+    """What the test said, in four tiles; nothing while there is no model."""
+    test = ((model or {}).get("metrics") or {}).get("test")
+    if not model or not test:
+        return ""
+    tiles = [
+        tile(words.score(test["auroc"]["value"]), "test AUROC", _range(test["auroc"])),
+        tile(words.score(test["balanced_accuracy"]["value"]), "balanced accuracy", _range(test["balanced_accuracy"])),
+        tile(words.count(model.get("trainable_parameters")), "trained parameters"),
+        tile(words.duration(model.get("seconds")), "in all", f"{words.plural(test['n_images'], 'test image')}"),
+    ]
+    note = test["auroc"].get("note")
+    hint = f'<p class="hint">AUROC: {escape(note)}</p>' if note else ""
+    return f'<div class="tiles" id="train-result">{"".join(tiles)}</div>{hint}'
+
+
+def _range(metric: dict[str, Any]) -> str:
+    if metric.get("low") is None or metric.get("high") is None:
+        return "no interval"
+    return f"95 % interval {words.score(metric['low'])} to {words.score(metric['high'])}"
 
 
 def _render_end(job: dict[str, Any]) -> str:
@@ -82,7 +106,7 @@ def _render_end(job: dict[str, Any]) -> str:
             "It was judged on images that it had never seen.</p>"
             '<a class="button button-primary" href="#classify">Classify images</a>'
             '<a class="button button-quiet" href="#analyse">See what it learned</a>'
-            '<a class="button button-quiet" href="#models">Compare models</a></div>'
+            "</div>"
         )
     return ""
 
@@ -100,9 +124,10 @@ def _render_progress(job: dict[str, Any]) -> str:
     progress = job.get("progress") or {}
     fraction = progress.get("fraction")
     value = "" if fraction is None else f' value="{min(max(fraction, 0), 1):.4f}"'
+    name = escape(phase_words(job))
     return (
         f'<ol class="steps">{steps}</ol>'
-        f'<div class="meter" data-state="busy"><progress max="1"{value} aria-label="{escape(phase_words(job))}"></progress>'
+        f'<div class="meter" data-state="busy"><progress max="1"{value} aria-label="{name}"></progress>'
         f'<div class="meter-line"><span role="status">{_progress_words(job, progress)}</span></div></div>'
     )
 
@@ -118,8 +143,10 @@ def _progress_words(job: dict[str, Any], progress: dict[str, Any]) -> str:
     return " · ".join(pieces)
 
 
-def render_curves(history: list[dict[str, Any]]) -> str:
+def render_curves(history: list[dict[str, Any]], *, running: bool) -> str:
     """Loss and validation AUROC by pass through the data, with the last values as tiles."""
+    if not history and not running:
+        return ""
     if not history:
         return '<p class="hint curves-later">The learning curves appear after the first pass through the images.</p>'
     last = history[-1]
@@ -142,10 +169,11 @@ def render_curves(history: list[dict[str, Any]]) -> str:
         [Line("validation", scored, "a")],
         x_label="passes through the images (epochs)",
         x_max=epochs,
+        y_range=(min([0.9, *(value for _, value in scored)]), 1.0),
         ceiling=1.0,
     )
     tiles = [
-        tile(f"{last['epoch']} of {epochs}", "passes", "epochs"),
+        tile(f"{last['epoch']} of {epochs}", "passes done", "epochs"),
         tile(words.score(best["val_auroc"]) if best else "–", "best so far", "validation AUROC"),
         tile(words.score(last["val_loss"]), "validation loss", "last pass"),
         tile(words.duration(last.get("seconds")), "for one pass"),

@@ -16,14 +16,14 @@ from app.pages.classify import model_words
 WITH_ADAPTER = ("wara", "tiny-wara", "lora")
 READ_ENERGY = (
     "Each row is a layer of the network, from the first to the last; each column a scale of detail, from the coarse "
-    "layout (A) on the left to the finest edges (H horizontal, V vertical, D diagonal) on the right. A number is the "
-    "share of energy, and every row adds up to 1. Look where the update's share is larger than the tokens' share at "
-    "the same place: there the training worked on that scale more than the images alone would explain."
+    "layout on the left to the finest edges on the right. A row adds up to 100 %.",
+    "Set “Energy of” to the tokens to see what the images themselves hold. Where the update's share is larger than "
+    "the tokens', the training worked on that scale more than the images alone explain.",
 )
 READ_SPECTRUM = (
-    "Each curve shows how strongly a layer's update pulls in its directions, the strongest first. A curve that falls "
-    "fast needs few directions (a low effective rank); a flat one uses all it was given, and a higher rank might help. "
-    "The base weight's own curve is drawn for scale."
+    "Left: how many independent directions each layer's update uses, out of the most that it could. Right: how strong "
+    "each direction of one layer is, the strongest first, with the pretrained weight for scale.",
+    "Values far below the limit say that a lower rank would do; values at the limit, that a higher one might help.",
 )
 
 
@@ -106,44 +106,45 @@ def render_figures(
     """Both plots, each with its data and a sentence on how to read it; the second model's beside it."""
     side = "the update" if values["of"] == "update" else "the tokens"
     of_class = f", class {values['cls']}" if values["cls"] else ", all classes"
-    plots = [
-        _energy_figure(known[key], values, f"Subband energy of {side}{of_class}")
-        for key in (values["model"], values["compare"])
-        if key
-    ]
-    both = "pair" if len(plots) == 2 else "single"
+    shown = [key for key in (values["model"], values["compare"]) if key]
+    what = {"of": values["of"], "cls": values["cls"]}
+    plots = "".join(_figure(known[key], "subband-energy", f"Subband energy of {side}{of_class}", what) for key in shown)
     layer = f"layer {values['layer']}" if values["layer"] else "all layers"
     options = {"layer": values["layer"], "compare": values["compare"]}
-    name = known[values["model"]]["name"]
-    drawn = _figure(values["model"], "singular-spectrum", f"Singular spectrum, {layer}: {name}", options)
+    drawn = _figure(known[values["model"]], "singular-spectrum", f"Singular spectrum, {layer}", options)
     return (
-        f'<section class="card plot" id="plot-energy"><h2>Scales of detail <small>subband energy</small></h2>'
-        f'<p class="reading">{escape(READ_ENERGY)}</p><div class="{both}">{"".join(plots)}</div>'
-        f'<p class="hint">{escape(_basis(energy))}</p></section>'
-        f'<section class="card plot" id="plot-spectrum"><h2>Directions used <small>singular spectrum</small></h2>'
-        f'<p class="reading">{escape(READ_SPECTRUM)}</p><div class="single">{drawn}</div>'
-        f'<p class="hint">{escape(_ranks(spectrum))}</p></section>'
+        "<article>"
+        + _plot("plot-energy", "Scales of detail", "subband energy", plots, READ_ENERGY, _basis(energy))
+        + _plot("plot-spectrum", "Directions used", "singular spectrum", drawn, READ_SPECTRUM, _ranks(spectrum))
+        + "</article>"
     )
 
 
-def _energy_figure(model: dict[str, Any], values: dict[str, str], title: str) -> str:
-    options = {"of": values["of"], "cls": values["cls"]}
-    return _figure(model["id"], "subband-energy", f"{title}: {model['name']}", options)
+def _plot(elem_id: str, title: str, term: str, figures: str, reading: tuple[str, ...], facts: str) -> str:
+    """A card: the figures, and beside them how to read them."""
+    lines = "".join(f"<p>{escape(line)}</p>" for line in reading)
+    return (
+        f'<section class="card plot" id="{elem_id}"><div><h2>{title} <small>{term}</small></h2>'
+        f'<div class="figures">{figures}</div></div>'
+        f'<aside><h3>How to read it</h3>{lines}<p class="hint">{escape(facts)}</p></aside></section>'
+    )
 
 
-def _figure(model_id: str, kind: str, title: str, options: dict[str, str]) -> str:
+def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str]) -> str:
     """A figure drawn for the light and for the dark page; only the one that is shown is fetched."""
+    address = ("models", model["id"], "analysis")
+    text = escape(f"{title}: {model['name']}")
     images = "".join(
-        f'<img class="only-{theme}" loading="lazy" alt="{escape(title)}"'
-        f' src="{escape(browser_url("models", model_id, "analysis", kind + ".png", theme=theme, **options))}">'
+        f'<img class="only-{theme}" loading="lazy" alt="{text}"'
+        f' src="{escape(browser_url(*address, kind + ".png", theme=theme, **options))}">'
         for theme in ("light", "dark")
     )
-    picture = browser_url("models", model_id, "analysis", kind + ".png", theme="light", **options)
-    data = browser_url("models", model_id, "analysis", kind)
+    picture = escape(browser_url(*address, kind + ".png", theme="light", **options))
+    data = escape(browser_url(*address, kind))
     return (
-        f"<figure><figcaption><b>{escape(title)}</b><span>"
-        f'<a class="link" href="{escape(picture)}" download="{kind}.png">{icon("download")}Figure</a>'
-        f'<a class="link" href="{escape(data)}" download="{kind}.json">{icon("download")}Data</a></span></figcaption>'
+        f"<figure><figcaption><b>{escape(model['name'])}</b><span>"
+        f'<a class="link" href="{picture}" download="{kind}.png">{icon("download")}Figure</a>'
+        f'<a class="link" href="{data}" download="{kind}.json">{icon("download")}Data</a></span></figcaption>'
         f"{images}</figure>"
     )
 

@@ -1,4 +1,4 @@
-"""The page Classify: several new images at once, each with its label, probabilities, or the reason it was unreadable."""
+"""The page Classify: several new images at once, each with label and probabilities, or why it was unreadable."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def render_picker(models: list[dict[str, Any]]) -> str:
 
 
 def model_words(model: dict[str, Any]) -> str:
-    """A model in one line: name, method, test AUROC."""
+    """A model in one line: name and test AUROC."""
     auroc = ((model.get("metrics") or {}).get("test") or {}).get("auroc") or {}
-    return f"{model['name']} · {words.method_name(model['method'])} · AUROC {words.score(auroc.get('value'))}"
+    return f"{model['name']} · AUROC {words.score(auroc.get('value'))}"
 
 
 def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[str, Any] | None) -> str:
@@ -120,9 +120,10 @@ def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
     suffix = item["file"].rpartition(".")[2].upper() if "." in item["file"] else "this format"
     frame = f'<div class="frame" data-format="{escape(suffix[:12])}"><img data-local="{place}" alt="{name}"></div>'
     if item.get("error"):
+        reason = alert(item["error"], kind="warning", title="Could not be read.")
         return (
-            f'<li class="card result" data-state="unread"><div class="frame" data-state="none" data-format="File">'
-            f'</div><div><p class="file">{name}</p>{alert(item["error"], kind="warning", title="Could not be read.")}</div></li>'
+            '<li class="card result" data-state="unread"><div class="frame" data-state="none" data-format="File"></div>'
+            f'<div><p class="file">{name}</p>{reason}</div></li>'
         )
     chances = item.get("probabilities") or {}
     bars = "".join(

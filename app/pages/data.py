@@ -9,7 +9,7 @@ import gradio as gr
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components.events import listen
-from app.components.html import alert, bar, button, empty, escape, icon, page_head, panel, table, tile
+from app.components.html import alert, alerts, bar, button, empty, escape, icon, page_head, panel, table, tile
 
 SHOWN_AT_ONCE = 24
 WORKING = ("receiving", "checking")
@@ -46,7 +46,7 @@ UPLOAD = f"""
   pneumonia/           pneumonia/ …
     b.png</pre>
     <p class="hint">Folders named train, val and test are kept as the split. A table
-      <code>labels.csv</code> in the folder (columns file, label, and if known patient and split) is found by itself.</p>
+      <code>labels.csv</code> in the folder (columns file, label, if known patient and split) is found by itself.</p>
     <div class="field"><label for="upload-labels">Name of the table, if it is another <small>CSV</small></label>
       <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"></div>
   </details>
@@ -143,7 +143,8 @@ def render_list(datasets: list[dict[str, Any]], selected: str | None) -> str:
         )
         rows.append(
             f'<li{current}><button type="button" class="row-button" data-action="select"'
-            f' data-id="{escape(dataset["id"])}"><b>{name}</b><span>{escape(_summary(dataset))}</span></button>{remove}</li>'
+            f' data-id="{escape(dataset["id"])}">'
+            f"<b>{name}</b><span>{escape(_summary(dataset))}</span></button>{remove}</li>"
         )
     return f'<section class="card list"><h2>Data sets</h2><ul>{"".join(rows)}</ul></section>'
 
@@ -195,7 +196,7 @@ def render_dataset(
         f'<a class="button button-primary" href="#train">{icon("train")}<span>Train on these images</span></a></div>',
         render_tiles(dataset, report),
         render_leaks(report.get("leaks") or []),
-        "".join(alert(sentence, kind="warning") for sentence in report.get("warnings") or []),
+        alerts(report.get("warnings") or []),
         render_classes(dataset["classes"], report),
         render_images(dataset, images, choice),
         render_passed_over(report),

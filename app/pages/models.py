@@ -17,8 +17,8 @@ HEAD = (
     "Model",
     "Method",
     "Trained parameters",
-    "Test AUROC <small>95 % interval</small>",
-    '<span class="sr-only">Interval drawn</span>',
+    "Test AUROC",
+    "{ends}",
     "Balanced accuracy",
     "Time",
     '<span class="sr-only">Card, download, delete</span>',
@@ -76,17 +76,25 @@ def render_models(models: list[dict[str, Any]]) -> str:
     lows = [_test(model, "auroc").get("low") for model in models]
     start = min([0.5, *(low for low in lows if low is not None)])
     start = 0.5 if start >= 0.5 else 0.0
+    ends = (
+        f'<span class="sr-only">Interval drawn</span><span class="ends"><small>{start:g}</small><small>1</small></span>'
+    )
     body = table(
-        HEAD,
+        [title.format(ends=ends) for title in HEAD],
         [_row(model, start) for model in models],
         caption="Trained models side by side",
         numeric=(2, 3, 5, 6),
     )
     hint = (
-        f"The line shows the 95 % interval on an axis from {start:g} to 1. Where two intervals overlap widely, the models cannot "
-        "be told apart on these test images. Compare only models that were tested on the same images."
+        "In brackets, and as a line, the 95 % interval. Where two intervals overlap widely, the models cannot be told "
+        "apart on these test images. Compare only models that were tested on the same images."
     )
-    return f'<section class="card" data-state="ready">{body}<p class="hint">{hint}</p></section>'
+    notes = "".join(
+        f'<p class="hint"><b>{escape(model["name"])}</b>, AUROC: {escape(_test(model, "auroc")["note"])}</p>'
+        for model in models
+        if _test(model, "auroc").get("note")
+    )
+    return f'<section class="card" data-state="ready">{body}<p class="hint">{hint}</p>{notes}</section>'
 
 
 def _test(model: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -103,8 +111,8 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
         drawn = whisker(auroc["value"], auroc["low"], auroc["high"], start=start, label=label)
     untrained = "" if model.get("pretrained", True) else ' <span class="badge badge-note">untrained backbone</span>'
     about = (
-        f"{escape(model.get('dataset_name') or 'deleted data set')} · {escape(backbone_name(model))}"
-        f" · {escape(words.moment(model.get('created')))}"
+        f"<small>{escape(model.get('dataset_name') or 'deleted data set')} · {escape(backbone_name(model))}</small>"
+        f"<small>{escape(words.moment(model.get('created')))}</small>"
     )
     tested = f"<small>{words.plural(test['n_images'], 'test image')}</small>" if test.get("n_images") else ""
     question = f"Delete the model “{name}” from this server? Download it first if you want to keep it."
@@ -115,7 +123,7 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
         + button(f"Delete {name}", "delete", look="icon", mark="trash", id=model_id, confirm=question)
     )
     return (
-        f'<span class="model-name">{escape(name)}</span>{untrained}<small>{about}</small>',
+        f'<span class="model-name">{escape(name)}</span>{untrained}{about}',
         f'<i class="swatch swatch-{escape(model["method"])}"></i>{escape(words.method_name(model["method"]))}',
         words.count(model.get("trainable_parameters")),
         f"{_stacked(auroc)}{tested}",

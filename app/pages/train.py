@@ -33,6 +33,7 @@ GAINS = (
 )
 ACTIVATIONS = (("", "as usual (none)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "as usual (fit on black)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
+AUGMENTS = (("", "as usual (slightly)"), ("light", "slightly"), ("none", "not at all"))
 DEVICES = (
     ("", "found by itself"),
     ("cpu", "processor (CPU)"),
@@ -41,11 +42,11 @@ DEVICES = (
 )
 ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
 FLAGS = ("class_balanced",)
-WORDS = ("wavelet", "gains", "activation", "fit", "device")
+WORDS = ("wavelet", "gains", "activation", "fit", "augment", "device")
 
 
 def build(backend: Backend) -> dict[str, Any]:
-    """Lay the page out and wire it; returns ``show`` and ``poll`` with their outputs for the frame."""
+    """Lay the page out and wire it; returns ``show`` and ``view`` with their outputs for the frame."""
     panel(page_head("Train", "Teach a pretrained network your classes. It goes on when you close this page."))
     watched = gr.State(None)
     with gr.Row(elem_classes="columns wide-side"):
@@ -61,12 +62,18 @@ def build(backend: Backend) -> dict[str, Any]:
             listing = panel(elem_id="train-list", wire="studio.actions(element, trigger, 'act')")
     live = [job, listing, watched]
 
-    async def jobs_view(watching: str | None) -> tuple[Any, ...]:
+    async def jobs_view(watching: str | None, jobs: list[dict[str, Any]] | None = None) -> tuple[Any, ...]:
         try:
-            jobs = await backend.jobs()
+            jobs = await backend.jobs() if jobs is None else jobs
         except BackendProblem as problem:
             return alert(problem.sentence), "", watching
-        return render_jobs(jobs, watching)
+        watching = watched_of(jobs, watching)
+        done = next((job["model_id"] for job in jobs if job["id"] == watching), None)
+        try:
+            model = await backend.model(done) if done else None
+        except BackendProblem:
+            model = None  # deleted meanwhile; the training itself can still be shown
+        return *render_jobs(jobs, watching, model), watching
 
     async def show(watching: str | None) -> tuple[Any, ...]:
         try:
@@ -104,23 +111,29 @@ def build(backend: Backend) -> dict[str, Any]:
     listen(form.weights_added, weights_added, [watched], [*live, form])
     listen(job.act, act, [watched], [*live, answer])
     listen(listing.act, act, [watched], [*live, answer])
-    return {"show": show, "inputs": [watched], "outputs": [*live, form], "live": live}
+    return {"show": show, "inputs": [watched], "outputs": [*live, form], "live": live, "view": jobs_view}
 
 
-def render_jobs(jobs: list[dict[str, Any]], watching: str | None) -> tuple[str, str, str | None]:
-    """The watched training, the list of all, and which one is watched.
+def watched_of(jobs: list[dict[str, Any]], watching: str | None) -> str | None:
+    """Return the training to show: the chosen one, else the one that runs, else the newest.
 
-    A training that runs is watched by itself, so that it is found after a refresh and from another browser.
+    So a training that runs is found again after a refresh and from another browser.
     """
-    known = {job["id"]: job for job in jobs}
-    if watching not in known:
-        watching = next((job["id"] for job in jobs if job["state"] == "running"), None) or (
-            jobs[0]["id"] if jobs else None
-        )
+    if any(job["id"] == watching for job in jobs):
+        return watching
+    running = next((job["id"] for job in jobs if job["state"] == "running"), None)
+    return running or (jobs[0]["id"] if jobs else None)
+
+
+def render_jobs(
+    jobs: list[dict[str, Any]], watching: str | None, model: dict[str, Any] | None = None
+) -> tuple[str, str]:
+    """The watched training with its model, and the list of all."""
     if watching is None:
         sentence = "Choose your images and a method on the left, then start. Curves and the time left appear here."
-        return empty("No training yet", sentence, mark="train"), "", None
-    return render_job(known[watching]), render_list(jobs, watching), watching
+        return empty("No training yet", sentence, mark="train"), ""
+    watched = next(job for job in jobs if job["id"] == watching)
+    return render_job(watched, model), render_list(jobs, watching)
 
 
 def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
@@ -187,7 +200,8 @@ def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]])
     ready = [dataset for dataset in datasets if dataset["status"] == "ready"]
     if not ready:
         sentence = "A training needs images in at least two classes."
-        return f'<section class="card">{empty("Add images first", sentence, page="data", action="Go to Data", mark="folder")}</section>'
+        missing = empty("Add images first", sentence, page="data", action="Go to Data", mark="folder")
+        return f'<section class="card">{missing}</section>'
     options = [(dataset["id"], f"{dataset['name']} ({words.plural(dataset['images'], 'image')})") for dataset in ready]
     methods = [(key, title, line) for key, (title, line) in words.METHODS.items()]
     presets = [(key, title, line) for key, (title, line) in words.PRESETS.items()]
@@ -231,9 +245,9 @@ def _backbone_field(backbones: list[dict[str, Any]]) -> str:
 
 
 def _advanced() -> str:
-    adapter = forms.number("rank", "Rank", hint="Width of the trained layers.", placeholder="8") + forms.number(
-        "alpha", "Strength", term="alpha", step="any", placeholder="16"
-    )
+    adapter = forms.number(
+        "rank", "Rank", hint="Width of the trained layers.", placeholder="8 (Tiny-WaRA 16)"
+    ) + forms.number("alpha", "Strength", term="alpha", step="any", placeholder="16")
     subbands = (
         forms.select("wavelet", "Wavelet", WAVELETS)
         + forms.number("levels", "Levels", hint="How many scales of detail.", placeholder="2")
@@ -248,6 +262,7 @@ def _advanced() -> str:
         + forms.number("patience", "Stop after passes without gain", term="patience")
         + forms.number("seed", "Seed", placeholder="0")
         + forms.select("fit", "Images that are not square", FITS)
+        + forms.select("augment", "Vary the images", AUGMENTS, term="augmentation")
         + forms.select("device", "Device", DEVICES)
     )
     balanced = forms.check(
