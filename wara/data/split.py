@@ -92,29 +92,41 @@ def assign(groups: Sequence[Group], shares: dict[str, float], seed: int) -> list
     totals: Counter[str] = Counter()
     for group in groups:
         totals.update(group.counts)
-    lacking = {side: {name: share * count for name, count in totals.items()} for side, share in shares.items()}
-    placed = _Cover(groups, order, lacking).place()
-    for place, side in placed.items():
-        for name, count in groups[place].counts.items():
-            lacking[side][name] -= count
+    sides = {name: _Side(share, totals) for name, share in shares.items()}
+    placed = _Cover(groups, order, {name: side.targets for name, side in sides.items()}).place()
+    for place, name in placed.items():
+        sides[name].add(groups[place].counts)
     # Python's sort keeps the shuffled order among groups of one size.
     for place in sorted(order, key=lambda place: -len(groups[place].members)):
-        if place in placed:
-            continue
-        counts = groups[place].counts
-        side = min(shares, key=lambda side: _cost(counts, lacking[side], shares[side], totals))
-        placed[place] = side
-        for name, count in counts.items():
-            lacking[side][name] -= count
+        if place not in placed:
+            counts = groups[place].counts
+            placed[place] = min(sides, key=lambda name: sides[name].cost(counts))
+            sides[placed[place]].add(counts)
     return [placed[place] for place in range(len(groups))]
 
 
-def _cost(counts: Counter[str], lacking: dict[str, float], share: float, totals: Counter[str]) -> float:
-    """By how much a side's distance from its targets grows (chi-square: squares over the target) with this group.
+class _Side:
+    """One side while it fills: how many images of each class it should have, and still lacks."""
 
-    Unlike "where most is lacking", patients with many images reach every side in proportion, not training alone.
-    """
-    return sum(n * (n - 2 * lacking[name]) / (share * totals[name]) for name, n in counts.items())
+    def __init__(self, share: float, totals: Counter[str]) -> None:
+        self.targets = {name: share * count for name, count in totals.items()}
+        self._lacking = dict(self.targets)
+        self._target_of_all = self._all_lacking = share * totals.total()
+
+    def add(self, counts: Counter[str]) -> None:
+        self._all_lacking -= counts.total()
+        for name, count in counts.items():
+            self._lacking[name] -= count
+
+    def cost(self, counts: Counter[str]) -> float:
+        """By how much the distance from the targets grows (chi-square: squares over the target) with this group.
+
+        Unlike "where most is lacking", patients with many images reach every side in proportion, not training
+        alone. All classes together weigh a tenth: that decides where rounding each class alone would tie.
+        """
+        by_class = sum(n * (n - 2 * self._lacking[name]) / self.targets[name] for name, n in counts.items())
+        number = counts.total()
+        return by_class + 0.1 * number * (number - 2 * self._all_lacking) / self._target_of_all
 
 
 class _Cover:
