@@ -72,7 +72,7 @@ def _too_few(name: str, images: int, patients: int, wanted: Sequence[str]) -> In
     needed = f"{len(wanted)} are needed, one each for {_and([_PURPOSE[side] for side in wanted])}"
     if images < len(wanted):
         return InputError(
-            f"A class has only {images} images; at least {needed}",
+            f"A class has only {images} {'image' if images == 1 else 'images'} to train on; at least {needed}",
             seen=name,
             remedy="Add images of this class, better dozens.",
             code="class-too-small",

@@ -12,7 +12,7 @@ from wara.errors import InputError
 
 # No space, a user's quota, and a limit on the size of files: for a person all three mean that it does not fit.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _MARGIN_BYTES = 16 << 20
 
 

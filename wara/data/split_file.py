@@ -47,7 +47,10 @@ def read_split_csv(path: Path | str) -> list[Item]:
     path = Path(path)
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+            if reader.fieldnames != _COLUMNS:
+                raise KeyError("columns")
         items = [Item(row["file"], row["label"], row["patient"] or None, row["split"]) for row in rows]
     except (OSError, csv.Error, KeyError) as error:
         raise _no_split(path) from error
