@@ -61,7 +61,7 @@ def draw_subband_energy(
     axes = figure.add_axes(
         (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, row_height * (rows + 1.35) / height)
     )
-    heading(figure, *_energy_titles(data, of, cls, shared), look, left=0.2)
+    heading(figure, *_energy_titles(data, of, cls), look, left=0.2)
     _draw_cells(axes, shares, even.mean(axis=0), bands, look)
     axes.set_yticks([*range(rows), rows + 0.35], [*labels, "if spread evenly"], family=font_family())
     axes.tick_params(axis="y", length=0, labelsize=SMALL, colors=look.ink)
@@ -77,7 +77,7 @@ def draw_subband_energy(
     figure.text(
         0.2 / WIDTH,
         0.2 / height,
-        _energy_footnote(data),
+        _energy_footnote(data, shared),
         size=SMALL - 0.5,
         color=look.muted,
         va="bottom",
@@ -101,7 +101,7 @@ def energy_rows(data: Data, of: str, cls: str | None) -> npt.NDArray[np.float64]
     return np.array([[np.nan] * len(data["bands"]) if row is None else row for row in rows], dtype=float)
 
 
-def _energy_titles(data: Data, of: Kind, cls: str | None, shared: str) -> tuple[str, str]:
+def _energy_titles(data: Data, of: Kind, cls: str | None) -> tuple[str, str]:
     title = {
         "update": "Which scales of detail the fine-tuning acts on",
         "tokens": "Which scales of detail the layers are given",
@@ -110,24 +110,27 @@ def _energy_titles(data: Data, of: Kind, cls: str | None, shared: str) -> tuple[
     whose = (
         "all classes"
         if cls is None
-        else f"class \N{LEFT DOUBLE QUOTATION MARK}{plain(cls, 40)}\N{RIGHT DOUBLE QUOTATION MARK}"
+        else f"class \N{LEFT DOUBLE QUOTATION MARK}{plain(cls, 26)}\N{RIGHT DOUBLE QUOTATION MARK}"
     )
     what = {"update": "Energy of the update", "tokens": "Energy of the tokens"}[of]
-    of_layer = f" of {plain(shared, 24)}" if shared else ""
     subtitle = (
-        f"{what}{of_layer} by subband, % of each layer  \N{MIDDLE DOT}  "
+        f"{what} by subband, % of each layer  \N{MIDDLE DOT}  "
         f"{METHOD_LABELS.get(data['method'], data['method'])}  \N{MIDDLE DOT}  {images:,} images, {whose}"
     )
     return title, subtitle
 
 
-def _energy_footnote(data: Data) -> str:
+def _energy_footnote(data: Data, shared: str) -> str:
     wavelet = f"{data['wavelet'].capitalize()} wavelet, {data['levels']} {'level' if data['levels'] == 1 else 'levels'}"
     rows, columns = data["grid"]
     patch = f", one token = {data['patch_size']} px of the picture the model sees" if data["patch_size"] else ""
     edges = "Horizontal, vertical, diagonal: the direction of the edges."
     even = "The last row is what pure noise, a picture without any structure, would show."
-    lines = [f"{wavelet} on a grid of {rows} \N{MULTIPLICATION SIGN} {columns} tokens{patch}.", f"{edges} {even}"]
+    adapted = f" Layers: {plain(shared, 20)}." if shared else ""
+    lines = [
+        f"{wavelet} on a grid of {rows} \N{MULTIPLICATION SIGN} {columns} tokens{patch}.{adapted}",
+        f"{edges} {even}",
+    ]
     return "\n".join([*lines, data["note"]] if data["note"] else lines)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from wara.analysis.bands import layer_labels
@@ -122,16 +123,6 @@ def _draw_ranks(axes: Axes, data: Data, compare: Data | None, labels: Sequence[s
             zorder=3,
         )
     axes.axvline(limit, color=look.muted, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"at most {limit}",
-        (limit, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        size=SMALL - 0.5,
-        color=look.muted,
-    )
     axes.set_xlim(0.9, limit + 0.15 * max(1, limit / 8))
     ticks = [1, *[t for t in axes.get_xticks() if 1 < t <= limit and float(t).is_integer()]]
     axes.set_xticks(sorted({*map(int, ticks)}))
@@ -139,7 +130,7 @@ def _draw_ranks(axes: Axes, data: Data, compare: Data | None, labels: Sequence[s
     axes.set_yticks(range(len(labels)), labels, family=font_family())
     axes.tick_params(axis="y", colors=look.ink, labelsize=SMALL if len(labels) <= 30 else SMALL - 1.5)
     axes.set_xlabel("effective rank (number of directions)")
-    axes.set_title("All layers", loc="left", size=TEXT, color=look.ink, pad=7)
+    axes.set_title(f"All layers (dashed: at most {limit})", loc="left", size=TEXT, color=look.ink, pad=7)
 
 
 def _draw_values(axes: Axes, data: Data, compare: Data | None, chosen: int, title: str, look: Theme) -> None:
@@ -200,33 +191,18 @@ def _readable_log_axis(axes: Axes) -> None:
 
 def _shared_legend(figure: Figure, data: Data, compare: Data | None, look: Theme) -> None:
     """Name the lines once for both panels, below them."""
-    height = figure.get_size_inches()[1]
-    legend_axes = figure.add_axes((0.2 / WIDTH, 0.1 / height, 1 - 0.4 / WIDTH, 0.3 / height))
-    legend_axes.set_axis_off()
+    lines = []
     for run in (data, compare):
         if run is None:
             continue
-        colour = look.muted if run is compare and _twin(data, compare) else method_colour(run["method"])
-        name = "the other run: " if run is compare and _twin(data, compare) else ""
-        legend_axes.plot(
-            [],
-            [],
-            marker=METHOD_MARKERS.get(run["method"], "o"),
-            color=colour,
-            linewidth=1.8,
-            markersize=6,
-            label=f"{name}update by {_method_label(run)}",
-        )
-    legend_axes.plot(
-        [], [], color=look.muted, linewidth=1.6, linestyle=(0, (5, 2)), label="the layer's pretrained weight"
-    )
-    legend_axes.legend(
-        loc="center left",
-        ncols=3,
-        frameon=False,
-        fontsize=SMALL,
-        labelcolor=look.ink,
-        borderaxespad=0,
-        handlelength=2.4,
-        columnspacing=2.2,
-    )
+        is_twin = run is compare and _twin(data, compare)
+        colour = look.muted if is_twin else method_colour(run["method"])
+        name = f"{'the other run: ' if is_twin else ''}update by {_method_label(run)}"
+        marker = METHOD_MARKERS.get(run["method"], "o")
+        lines.append(Line2D([], [], marker=marker, color=colour, linewidth=1.8, markersize=6, label=name))
+    pretrained = "the layer's pretrained weight"
+    lines.append(Line2D([], [], color=look.muted, linewidth=1.6, linestyle=(0, (5, 2)), label=pretrained))
+    figure.legend(
+        handles=lines, loc="lower left", bbox_to_anchor=(0.2 / WIDTH, 0.13 / figure.get_size_inches()[1]), ncols=3,
+        frameon=False, fontsize=SMALL, labelcolor=look.ink, borderaxespad=0, handlelength=2.4, columnspacing=2.2,
+    )  # fmt: skip

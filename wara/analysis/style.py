@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,11 +19,11 @@ ThemeName = Literal["light", "dark"]
 
 # Mid tones that keep 3:1 on both grounds (WCAG non-text contrast) and stay apart under the common colour-blindnesses.
 METHOD_COLOURS = {
-    "wara": "#2f7fd1",
-    "tiny-wara": "#0e9aa7",
-    "lora": "#d9730d",
-    "linear-probe": "#868e96",
-    "full": "#b0559f",
+    "wara": "#2d5ddc",
+    "tiny-wara": "#0c7854",
+    "lora": "#cd6118",
+    "linear-probe": "#909295",
+    "full": "#c265bd",
 }
 METHOD_LABELS = {
     "wara": "WaRA",
@@ -33,7 +34,7 @@ METHOD_LABELS = {
 }
 # Colour never stands alone: each method also has a marker of its own.
 METHOD_MARKERS = {"wara": "o", "tiny-wara": "D", "lora": "s", "linear-probe": "^", "full": "v"}
-CLASS_COLOURS = ("#2f7fd1", "#d9730d", "#0e9aa7", "#b0559f", "#8a7a1f", "#868e96", "#c2455a", "#5f6ad4")
+CLASS_COLOURS = ("#2d5ddc", "#cd6118", "#0c7854", "#c265bd", "#8a7a1f", "#909295", "#c2455a", "#5f6ad4")
 
 WIDTH, DPI = 9.0, 100  # inches and pixels an inch: figures are 900 px wide at scale 1
 TEXT, SMALL, TITLE = 10.5, 9.0, 13.0  # points; at 100 dpi 10.5 pt are 14.6 px
@@ -87,7 +88,7 @@ def theme_of(name: str) -> Theme:
 
 def method_colour(method: str | None) -> str:
     """Return the colour of a method; a neutral grey for one that is not known."""
-    return METHOD_COLOURS.get(method or "", "#868e96")
+    return METHOD_COLOURS.get(method or "", "#909295")
 
 
 def class_colour(index: int) -> str:
@@ -131,8 +132,15 @@ def ramp(theme: Theme) -> LinearSegmentedColormap:
 
 
 def ink_on(colour: tuple[float, ...], theme: Theme) -> str:
-    """Return the text colour, the theme's ink or its ground, that stands out better on ``colour``."""
-    return max((theme.ink, theme.ground), key=lambda ink: contrast(to_rgb(ink), colour[:3]))
+    """Return a text colour with a contrast of 4.5 on ``colour``: the theme's ink or ground, else black or white.
+
+    On some mid tones neither ink nor ground reaches 4.5; of black and white one always does.
+    """
+    for candidates in ((theme.ink, theme.ground), ("#000000", "#ffffff")):
+        best = max(candidates, key=lambda ink: contrast(to_rgb(ink), colour[:3]))
+        if contrast(to_rgb(best), colour[:3]) >= 4.5:
+            break
+    return best
 
 
 def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
@@ -149,12 +157,14 @@ def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 def plain(text: str, longest: int | None = None) -> str:
     """Make text that a person gave (a class name) safe to draw.
 
-    No mathematics is read into ``$``, no character is asked for that no font has (it becomes a box), and a text of
-    more than ``longest`` characters is cut with an ellipsis.
+    No mathematics is read into ``$``, no character is asked for that no font has (it becomes a box), and a text wider
+    than ``longest`` characters is cut with an ellipsis; East Asian characters count as two.
     """
     text = " ".join(text.split())
-    if longest is not None and len(text) > longest:
-        text = text[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    if longest is not None and sum(map(_columns_of, text)) > longest:
+        while sum(map(_columns_of, text)) > longest - 1:
+            text = text[:-1]
+        text = text.rstrip() + "\N{HORIZONTAL ELLIPSIS}"
     return "".join(c if _drawable(c) else "\N{WHITE SQUARE}" for c in text).replace("$", r"\$")
 
 
@@ -169,6 +179,10 @@ def font_family() -> list[str]:
     known = {entry.name for entry in font_manager.fontManager.ttflist}
     more = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "Hiragino Sans", "Noto Sans Arabic")
     return ["DejaVu Sans", *(name for name in more if name in known)]
+
+
+def _columns_of(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 @functools.cache
