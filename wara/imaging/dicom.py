@@ -28,6 +28,9 @@ from pydicom.uid import (
 from wara.errors import UnreadableImage
 from wara.imaging.identity import pseudonym
 from wara.imaging.image import MAX_PIXELS, DecodedImage, Pixels, finite_range, is_grey, to_uint8
+from wara.imaging.quiet import silence_loggers
+
+silence_loggers()
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 

@@ -19,9 +19,14 @@ _MODULES = r"PIL|pydicom|pylibjpeg|openjpeg|gdcm|wara\.imaging"
 _LOCK = threading.Lock()
 _depth = 0
 
-for _name in ("PIL", "pydicom", "pylibjpeg", "openjpeg"):
-    # Without a handler Python prints these records on stderr, and pydicom's can quote values of the header.
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+
+def silence_loggers() -> None:
+    """Stop the decoders' log records: without a handler Python prints them, and pydicom's can quote the header.
+
+    Called again once pydicom is imported, for the import sets its logger's level anew.
+    """
+    for name in ("PIL", "pydicom", "pylibjpeg", "openjpeg"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @contextmanager
@@ -68,4 +73,5 @@ def _silence_libtiff() -> None:
                 function(None)
 
 
+silence_loggers()
 _silence_libtiff()

@@ -54,6 +54,8 @@ def test_blocks_that_overlap_in_threads_leave_the_filters_as_they_were():
 
 
 def test_the_decoders_log_nothing(caplog):
+    import wara.imaging.dicom  # noqa: F401 (pydicom sets its logger's level when it is imported)
+
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("pydicom").warning("PatientID is SECRET")
         logging.getLogger("PIL.TiffImagePlugin").warning("More samples per pixel than can be decoded")
