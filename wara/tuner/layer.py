@@ -193,7 +193,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
             )
         down, up = self.factors(adapter)
         if adapter in self.wara_gain:
-            gain = self.wara_gain[adapter]
+            gain = self.wara_gain[adapter].detach()
             spread = float((gain - gain[:1]).abs().max())
             if spread > 0:
                 raise AdapterError(
@@ -279,6 +279,8 @@ class TinyWaraLinear(SubbandLayer):
     ) -> None:
         """Put an adapter into this layer; `layer_index` gives every layer projections of its own."""
         self._add_shared(name, config, grid, transform)
+        for fixed in (self.wara_A, self.wara_B, self.wara_P):
+            fixed.persistent = config.save_projection  # PEFT saves and asks for persistent buffers only
         self.wara_A[name], self.wara_B[name] = _svd_basis(self.get_base_layer().weight, config.r)
         generator = torch.Generator().manual_seed(config.projection_seed + layer_index)
         projections = torch.randn(config.u, config.r, config.r, generator=generator) / config.r

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from peft.tuners.tuners_utils import BaseTuner
-from torch import Tensor, nn
+from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from torch import nn
 
 from wara.tuner.config import TINY_WARA, WARA, TinyWaraConfig, WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
@@ -21,6 +21,12 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     prefix: str = "wara_"
     tuner_layer_cls: type[SubbandLayer] = SubbandLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: _SubbandConfig, key: str) -> bool:
+        # PEFT finds the index of a block only behind a prefix ("model.blocks.3"); timm's names start with "blocks".
+        name = f"model.{key}" if peft_config.layers_to_transform is not None else key
+        return bool(check_target_module_exists(peft_config, name))
 
     def _prepare_adapter_config(self, peft_config: _SubbandConfig, model_config: dict[str, Any]) -> _SubbandConfig:
         if peft_config.target_modules is None:
@@ -131,28 +137,10 @@ class TinyWaraModel(_SubbandModel):
         if not isinstance(layer, TinyWaraLinear):
             raise AdapterError("The layer already holds an adapter of another kind. Use one kind a model.")
         # The position among the adapted layers, so that the projections do not depend on the order of calls.
-        targets = [n for n, m in self.model.named_modules() if _is_target(m) and self._matches(config, n)]
+        targets = [
+            n for n, m in self.model.named_modules() if _is_target(m) and self._check_target_module_exists(config, n)
+        ]
         layer.update_layer(adapter_name, config, grid, transform, layer_index=targets.index(key))
-
-    def _matches(self, config: TinyWaraConfig, key: str) -> bool:
-        return bool(self._check_target_module_exists(config, key))
-
-    @classmethod
-    def _get_adapter_state_dict(
-        cls,
-        model: nn.Module,
-        config: TinyWaraConfig,
-        adapter_name: str,
-        state_dict: dict[str, Tensor],
-        unwanted_adapter_names: list[str],
-    ) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = super()._get_adapter_state_dict(
-            model, config, adapter_name, state_dict, unwanted_adapter_names
-        )
-        if config.save_projection:
-            return tensors
-        fixed = (".wara_A.", ".wara_B.", ".wara_P.")
-        return {key: value for key, value in tensors.items() if not any(part in key for part in fixed)}
 
 
 def _is_linear(module: nn.Module) -> bool:
