@@ -147,7 +147,15 @@ def _decode(source: Source, item: Item, size: int | None, fit: str) -> _Result:
     except UnreadableImage as error:
         return _Result(item, None, error.what)
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return _Result(replace(item, patient=item.patient or image.patient, digest=digest), square, None)
+    known = replace(
+        item,
+        patient=item.patient or image.patient,
+        digest=digest,
+        format=image.format,
+        width=image.width,
+        height=image.height,
+    )
+    return _Result(known, square, None)
 
 
 def _finished(catalogue: Catalogue, outcomes: list[tuple[Item, str | None]]) -> Catalogue:

@@ -20,6 +20,9 @@ class Item:
         patient: who it is of; from the table, else (after ``ingest``) a keyed hash of the DICOM patient ID.
         split: "train", "val" or "test" where the data says so.
         digest: a hash of the file's bytes, known after ``ingest``; equal files have equal digests.
+        format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
+        width: columns of the image as stored, known after ``ingest``.
+        height: rows of the image as stored, known after ``ingest``.
     """
 
     file: str
@@ -27,6 +30,9 @@ class Item:
     patient: str | None = None
     split: str | None = None
     digest: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

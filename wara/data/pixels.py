@@ -151,7 +151,7 @@ class PixelWriter:
         """
         if len(catalogue.items) != self._count:
             raise ValueError(f"{len(catalogue.items)} items for {self._count} images")
-        header = json.dumps(_header(catalogue, fit), ensure_ascii=False).encode("utf-8", "surrogateescape")
+        header = json.dumps(_header(catalogue, fit)).encode()
         file, draft = self._open_file, self._draft
         assert draft is not None
         with plain_disk_errors(self._path.parent):

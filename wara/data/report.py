@@ -11,6 +11,7 @@ from wara.data.words import SPLITS
 
 _SMALL_CLASS = 20
 _IMBALANCE = 10
+_TINY = 64
 _SHOWN_FILES = 5
 _SHOWN_COPIES = 100
 
@@ -28,7 +29,8 @@ def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dic
         "made", "completed" (val or test taken out of the given train) or None; ``passed_over``: {count, reasons:
         {reason: count}, list: [{file, reason}]}; ``leaks``: [{patient, splits, files (first 5), file_count}];
         ``copies``: [{files, splits, labels}] of files equal byte by byte (first 100); ``copy_count``;
-        ``warnings``: [sentence].
+        ``formats``: {format: count} and ``sizes``: {smallest, median, largest: [width, height]} (None before
+        ``ingest``); ``warnings``: [sentence].
     """
     items = catalogue.items
     sides = list(split) if split is not None else [None] * len(items)
@@ -51,6 +53,8 @@ def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dic
         "leaks": leaks,
         "copies": copies[:_SHOWN_COPIES],
         "copy_count": len(copies),
+        "formats": dict(Counter(item.format for item in items if item.format).most_common()),
+        "sizes": _sizes(items),
     }
     report["warnings"] = _warnings(catalogue, report, copies)
     return report
@@ -65,6 +69,16 @@ def _patients(items: Sequence[Item]) -> int | None:
     """Count the patients; an image without a patient counts as one of its own, and None means that none is known."""
     known = {item.patient for item in items if item.patient}
     return len(known) + sum(item.patient is None for item in items) if known else None
+
+
+def _sizes(items: Sequence[Item]) -> dict[str, list[int]] | None:
+    """Return the smallest, the median and the largest image by its count of pixels; each is an image that exists."""
+    found = sorted(
+        ((item.width, item.height) for item in items if item.width and item.height), key=lambda s: (s[0] * s[1], s)
+    )
+    if not found:
+        return None
+    return {"smallest": list(found[0]), "median": list(found[len(found) // 2]), "largest": list(found[-1])}
 
 
 def _splits(catalogue: Catalogue, sides: Sequence[str | None]) -> dict[str, Any]:
@@ -137,6 +151,9 @@ def _warnings(catalogue: Catalogue, report: dict[str, Any], copies: list[dict[st
     elif any(item.patient is None for item in catalogue.items):
         missing = sum(item.patient is None for item in catalogue.items)
         found.append(f"{_number(missing, 'image')} without a patient number: each counts as a patient of its own.")
+    tiny = sum(min(item.width, item.height) < _TINY for item in catalogue.items if item.width and item.height)
+    if tiny:
+        found.append(f"{_number(tiny, 'image')} smaller than {_TINY} pixels a side: they hold little to learn from.")
     passed_over = report["passed_over"]["count"]
     if passed_over:
         reason, count = next(iter(report["passed_over"]["reasons"].items()))

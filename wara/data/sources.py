@@ -72,22 +72,27 @@ class FolderSource(Source):
     """The files of a folder and of its sub-folders; links are followed, circles of links are not."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _walk(path))
+        self._on_disk = {readable_name(name): name for name in _walk(path)}
+        super().__init__(path, self._on_disk)
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes (see ``Source.read``)."""
         try:
-            return (self.path / (self.prefix + name)).read_bytes()
+            return self._path(name).read_bytes()
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
 
     def stamp(self, name: str) -> str:
         """Return size and time of change."""
         try:
-            facts = (self.path / (self.prefix + name)).stat()
+            facts = self._path(name).stat()
         except OSError:
             return "missing"
         return f"{facts.st_size}:{facts.st_mtime_ns}"
+
+    def _path(self, name: str) -> Path:
+        whole = self.prefix + name
+        return self.path / self._on_disk.get(whole, whole)
 
 
 class FileSource(Source):
@@ -161,6 +166,18 @@ def open_source(path: Path | str) -> Source:
 def is_hidden(name: str) -> bool:
     """Whether a name, or a folder on its way, is hidden or is what an operating system leaves behind."""
     return any(part.startswith(".") or part.lower() in _NOISE for part in name.split("/"))
+
+
+def readable_name(name: str) -> str:
+    """Return a file name as text that can be shown and stored: bytes that are no UTF-8 are taken as Windows-1252.
+
+    The system hands such bytes over as lone surrogates, which neither JSON nor a terminal can carry.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("cp1252", "replace")
+    return name
 
 
 def wrapping_folder(names: list[str]) -> str:

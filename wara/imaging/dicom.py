@@ -17,6 +17,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     JPEG2000,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -56,6 +57,7 @@ _DECODERS = {
     JPEG2000Lossless: "pylibjpeg",
     JPEG2000: "pylibjpeg",
 }
+_MAX_INFLATED_BYTES = 1 << 30
 _DAMAGED = "Export it again from the archive it came from."
 
 
@@ -72,6 +74,7 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
         InputError: the key that hides patient IDs cannot be made.
     """
     try:
+        _refuse_deflated_bomb(data, name)
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         facts = _Facts(dataset, name)
     except UnreadableImage:
@@ -95,6 +98,21 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
     return DecodedImage(
         pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, pseudonym(facts.patient_id)
     )
+
+
+def _refuse_deflated_bomb(data: bytes, name: str) -> None:
+    """Refuse a deflated file that inflates beyond any image that is read: pydicom inflates without a limit."""
+    if data[128:136] != b"DICM\x02\0\0\0" or len(data) < 144:
+        return
+    end = 144 + int.from_bytes(data[140:144], "little")  # (0002,0000), the length of the file meta group
+    if DeflatedExplicitVRLittleEndian.encode() not in data[144:end]:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflater.decompress(data[end:], _MAX_INFLATED_BYTES)
+    if inflater.unconsumed_tail:
+        raise UnreadableImage(
+            "The DICOM file inflates beyond reason", seen=name, remedy="Export it uncompressed.", code="too-large"
+        )
 
 
 class _Facts:

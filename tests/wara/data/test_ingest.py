@@ -166,6 +166,14 @@ def test_dicom_patients_are_filled_in_and_the_table_comes_first(folder, tmp_path
     assert (first.patient, second.patient) == ("P1", items[1].patient)
 
 
+def test_format_and_size_of_each_image_are_kept(folder, png, tmp_path):
+    root = folder({"a/1.png": png(1, size=(30, 10)), "b/2": png(2, colour=True, size=(8, 9))})
+    catalogue, store = _ingest(root, tmp_path / "p.pix", size=8)
+    assert [(item.format, item.width, item.height) for item in catalogue.items] == [("PNG", 30, 10), ("PNG", 8, 9)]
+    assert store is not None
+    assert PixelStore.open(store.path).catalogue == catalogue == _ingest(root)[0]
+
+
 def test_equal_files_have_equal_digests(folder, png):
     root = folder({"a/1.png": png(1), "a/2.png": png(2), "b/3.png": png(1)})
     one, two, three = (item.digest for item in _ingest(root)[0].items)

@@ -136,3 +136,13 @@ def test_without_a_split_there_are_no_sides(items):
 
 def test_an_empty_catalogue_can_be_described():
     assert data_report(Catalogue((), (), (PassedOver("a", "cut"),), "csv", ""), [])["images"] == 0
+
+
+def test_formats_and_sizes_are_told_once_the_images_are_decoded(items):
+    assert data_report(_catalogue(items))["sizes"] is None
+    known = [replace(item, format="PNG", width=500 + place, height=100) for place, item in enumerate(items)]
+    known[5] = replace(known[5], format="DICOM", width=40, height=4000)
+    report = data_report(_catalogue(known))
+    assert report["formats"] == {"PNG": 59, "DICOM": 1}
+    assert report["sizes"] == {"smallest": [500, 100], "median": [531, 100], "largest": [40, 4000]}
+    assert report["warnings"] == ["1 image smaller than 64 pixels a side: they hold little to learn from."]

@@ -117,3 +117,13 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_empty(folder):
 def test_what_is_neither_file_nor_folder_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert _refusal(tmp_path / "pipe").code == "not-a-file"
+
+
+def test_names_that_are_no_utf8_are_shown_readable_and_still_read(tmp_path):
+    folder = tmp_path / "data" / os.fsdecode(b"gr\xf6\xdfe")
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"one")
+    with open_source(tmp_path / "data") as source:
+        assert source.names() == ["größe/ÿ.png"]
+        assert source.read("größe/ÿ.png") == b"one"
+        assert source.stamp("größe/ÿ.png").startswith("3:")

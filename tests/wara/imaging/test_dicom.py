@@ -12,7 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEGExtended12Bit
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from wara.errors import UnreadableImage
 from wara.imaging import check_image, read_image
@@ -265,3 +265,12 @@ def test_errors_quote_nothing_of_the_header(make_dicom, dicom_bytes, ramp):
         shown = "".join(traceback.format_exception(_refusal(data[:cut])))
         assert "SECRET" not in shown
         assert "Doe" not in shown
+
+
+def test_a_deflated_file_that_inflates_beyond_reason_is_refused(make_dicom, dicom_bytes, ramp, monkeypatch):
+    dataset = make_dicom(np.zeros((600, 600), np.uint16))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = dicom_bytes(dataset)
+    assert not read_image(data, "a").pixels.any()
+    monkeypatch.setattr("wara.imaging.dicom._MAX_INFLATED_BYTES", 100_000)
+    assert _refusal(data).code == "too-large"
