@@ -180,11 +180,14 @@ class PixelWriter:
         return self._file
 
     def _new_draft(self) -> tuple[Path, IO[bytes]]:
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.", suffix=".partial")
-        file = os.fdopen(handle, "w+b", buffering=1 << 20)
-        _lock(file)
-        file.write(b"\0" * _START)
-        return Path(name), file
+        while True:
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.", suffix=".partial")
+            file = os.fdopen(handle, "w+b", buffering=1 << 20)
+            # Between its making and the lock another writer may have taken the draft for a stale one.
+            if _lock(file) and Path(name).exists():
+                file.write(b"\0" * _START)
+                return Path(name), file
+            _discard(file, Path(name))
 
     def _widen(self) -> None:
         """Rewrite the images so far with three channels."""

@@ -99,7 +99,7 @@ def _split_source(items: Sequence[Item], sides: Sequence[str | None]) -> str:
 
 
 def _leaks(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str, Any]]:
-    """Return the patients that stand on two sides or more, in the order of their first file."""
+    """Return the patients that stand on two sides or more: first those in the test part, then by their first file."""
     of_patient: dict[str, list[int]] = defaultdict(list)
     for place, item in enumerate(items):
         if item.patient is not None:
@@ -111,7 +111,7 @@ def _leaks(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str,
             files = [items[place].file for place in places]
             on = [side for side in SPLITS if side in found]
             leaks.append({"patient": patient, "splits": on, "files": files[:_SHOWN_FILES], "file_count": len(files)})
-    return leaks
+    return sorted(leaks, key=lambda leak: "test" not in leak["splits"])
 
 
 def _copies(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str, Any]]:

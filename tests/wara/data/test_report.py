@@ -42,19 +42,19 @@ def test_a_clean_data_set_is_described_without_warnings(items):
 def test_patients_on_two_sides_of_a_given_split_are_listed(items):
     given = [replace(item, split=("train", "val", "test")[place % 3]) for place, item in enumerate(items)]
     given = [replace(item, split="train") if item.patient not in ("p4", "p7") else item for item in given]
-    given[8], given[9] = replace(given[8], split="train"), replace(given[9], split="test")
-    given[14], given[15] = replace(given[14], split="val"), replace(given[15], split="train")
-    given += [replace(given[8], file=f"x{n}.png", digest=None) for n in range(6)]
+    given[8], given[9] = replace(given[8], split="val"), replace(given[9], split="train")
+    given[14], given[15] = replace(given[14], split="train"), replace(given[15], split="test")
+    given += [replace(given[14], file=f"x{n}.png", digest=None) for n in range(6)]
     catalogue = _catalogue(given)
     report = data_report(catalogue, make_split(catalogue, 0))
     assert report["leaks"] == [
         {
-            "patient": "p4",
+            "patient": "p7",
             "splits": ["train", "test"],
-            "files": ["04-0.png", "04-1.png", "x0.png", "x1.png", "x2.png"],
+            "files": ["07-0.png", "07-1.png", "x0.png", "x1.png", "x2.png"],
             "file_count": 8,
         },
-        {"patient": "p7", "splits": ["train", "val"], "files": ["07-0.png", "07-1.png"], "file_count": 2},
+        {"patient": "p4", "splits": ["train", "val"], "files": ["04-0.png", "04-1.png"], "file_count": 2},
     ]
     text = " ".join(report["warnings"])
     assert "1 patient in the test part and in another one of the given split: the test result will look better" in text
