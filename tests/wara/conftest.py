@@ -13,7 +13,15 @@ from wara.analysis.style import contrast
 def texts(figure):
     """Every text of a figure that is drawn."""
     figure.canvas.draw()
-    return [artist for artist in figure.findobj(Text) if artist.get_visible() and artist.get_text().strip()]
+    beyond = set()  # labels of ticks outside the view exist but are not drawn
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            margin = 1e-9 * (high - low)
+            outside = [t for t in axis.get_major_ticks() if not low - margin <= t.get_loc() <= high + margin]
+            beyond.update(label for tick in outside for label in (tick.label1, tick.label2))
+    artists = [artist for artist in figure.findobj(Text) if artist not in beyond]
+    return [artist for artist in artists if artist.get_visible() and artist.get_text().strip()]
 
 
 def words_of(figure):
@@ -34,7 +42,8 @@ def check_readable(figure):
         assert apart, f"{first.get_text()!r} lies on {second.get_text()!r}"
     pixels = np.asarray(figure.canvas.buffer_rgba())
     for artist, box in drawn:
-        corner = pixels[min(height - 1, max(0, int(height - box.y1))), min(width - 1, max(0, int(box.x0)))]
+        # Just outside the text's box, where no glyph is blended into the ground.
+        corner = pixels[min(height - 1, max(0, int(height - box.y1) - 2)), min(width - 1, max(0, int(box.x0) - 2))]
         under = tuple(int(c) / 255 for c in corner[:3])
         assert contrast(to_rgb(artist.get_color()), under) >= 4.5, f"{artist.get_text()!r} is faint on its ground"
 

@@ -110,7 +110,7 @@ def _draw_ranks(axes: Axes, data: Data, compare: Data | None, labels: Sequence[s
         colour = look.muted if is_other and _twin(data, compare) else method_colour(run["method"])
         rows = np.array([row + offset for row, _ in points])
         ranks = np.array([rank for _, rank in points])
-        axes.hlines(rows, 1, ranks, color=colour, linewidth=1.6, alpha=0.55)
+        axes.hlines(rows, 1, ranks, color=colour, linewidth=1.6, alpha=0.75)
         axes.plot(
             ranks,
             rows,

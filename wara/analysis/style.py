@@ -138,7 +138,7 @@ def ink_on(colour: tuple[float, ...], theme: Theme) -> str:
     """
     for candidates in ((theme.ink, theme.ground), ("#000000", "#ffffff")):
         best = max(candidates, key=lambda ink: contrast(to_rgb(ink), colour[:3]))
-        if contrast(to_rgb(best), colour[:3]) >= 4.5:
+        if contrast(to_rgb(best), colour[:3]) >= 4.55:  # a little more: pixels are rounded to 8 bits
             break
     return best
 

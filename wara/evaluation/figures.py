@@ -30,7 +30,8 @@ from wara.analysis.style import (
 
 Row = Mapping[str, Any]
 _PANEL = 3.5  # inches that the sensitivities beside a confusion matrix take
-_MOST_NUMBERED = 20  # classes up to which every cell of a confusion matrix carries its numbers
+_SMALLEST_CELL = 0.3  # inches of a cell under which the sensitivities give way
+_MOST_NUMBERED = 20  # classes up to which the empty cells of a confusion matrix carry their zero
 
 
 def draw_history(history: Sequence[Row], theme: ThemeName = "light") -> Figure:
@@ -102,8 +103,8 @@ def draw_confusion(metrics: Mapping[str, Any], classes: Sequence[str], theme: Th
     names = [plain(name, 26) for name in classes]
     longest = max(map(len, names))
     left = 0.75 + 0.078 * longest
-    beside = _PANEL if k <= _MOST_NUMBERED else 0.3
-    cell = float(np.clip((WIDTH - left - beside) / k, 0.24, 1.2))
+    has_panel = (WIDTH - left - _PANEL) / k >= _SMALLEST_CELL
+    cell = float(np.clip((WIDTH - left - (_PANEL if has_panel else 0.3)) / k, 0.24, 1.2))
     slanted = longest * 0.085 > cell
     below = 0.6 + (0.05 * longest if slanted else 0.1)
     width, height = max(WIDTH, left + k * cell + 0.3), 1.0 + k * cell + below
@@ -127,7 +128,7 @@ def draw_confusion(metrics: Mapping[str, Any], classes: Sequence[str], theme: Th
     axes.tick_params(labelsize=size, colors=look.ink, length=0, pad=5)
     axes.set_xlabel("the model's answer", labelpad=6)
     axes.set_ylabel("true class", labelpad=8)
-    if k <= _MOST_NUMBERED:
+    if has_panel:
         start = left + k * cell + 0.35
         panel = (start / width, below / height, (_PANEL - 1.9) / width, k * cell / height)
         _draw_sensitivities(figure.add_axes(panel), metrics, classes, look)

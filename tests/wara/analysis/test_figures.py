@@ -68,11 +68,18 @@ def test_energy_figure_is_readable(options, theme, assert_readable):
     assert_readable(draw_subband_energy(energy_data(**options), theme=theme))
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("compare", [None, "lora", "wara"])
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"rank": 1}, {"rank": 64}, {"layers": 1}, {"layers": 48, "name": "layers.{}.blocks.1.mlp.fc1"}],
+    ("options", "compare", "theme"),
+    [
+        ({}, None, "light"),
+        ({}, "lora", "dark"),
+        ({}, "wara", "light"),
+        ({"rank": 1}, None, "dark"),
+        ({"rank": 1}, "lora", "light"),
+        ({"rank": 64}, "lora", "dark"),
+        ({"layers": 1}, "wara", "dark"),
+        ({"layers": 48, "name": "layers.{}.blocks.1.mlp.fc1"}, "lora", "light"),
+    ],
     ids=str,
 )
 def test_spectrum_figure_is_readable(options, compare, theme, assert_readable):

@@ -1,0 +1,139 @@
+"""The model card: what it must say, and what it must never hold."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from wara.data.items import Catalogue, Item, PassedOver
+from wara.data.report import data_report
+from wara.evaluation import evaluate
+from wara.evaluation.card import interval, render_card
+
+CLASSES = ["NORMAL", "PNEUMONIA"]
+SIDES = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+
+
+def report(patients=True, leak=False, given=False):
+    items = []
+    for i, side in enumerate(SIDES):
+        patient = f"secret{i // 2:06d}" if patients else None
+        if leak and i == 39:
+            patient = "secret000000"
+        items.append(Item(f"Doe_John/img{i}.png", CLASSES[i % 2], patient, side if given else None))
+    passed_over = (PassedOver("Roe_Jane/notes.txt", "it is no image"),)
+    catalogue = Catalogue(tuple(items), tuple(CLASSES), passed_over, "class-folders", "f00dcafe" * 8)
+    return data_report(catalogue, SIDES)
+
+
+RECIPE = {
+    "format": 1, "method": "wara", "preset": "quick", "rank": 8, "wavelet": "haar", "levels": None, "mode": "symmetric",
+    "gains": "subband", "activation": "none", "learning_rate": 0.001, "weight_decay": 0.01, "batch_size": 32, "seed": 7,
+    "class_balanced": False, "backbone_spec": "deit_tiny_patch16_224:/home/someone/weights/model.safetensors",
+    "backbone": {"name": "deit_tiny_patch16_224", "source": "file", "file": "/home/someone/weights/model.safetensors",
+                 "sha256": "ab" * 32, "pretrained": True},
+    "classes": CLASSES, "image": {"size": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "fit": "pad"},
+    "packages": {"torch": "2.14.1"}, "device": "CPU",
+    "data": {"fingerprint": "f00dcafe" * 8, "images": 40, "classes": {"NORMAL": 20, "PNEUMONIA": 20}},
+}  # fmt: skip
+
+
+def metrics(names=CLASSES, n=60):
+    rng = np.random.default_rng(0)
+    targets = np.arange(n) % len(names)
+    probabilities = np.exp(rng.normal(size=(n, len(names))) + 2 * np.eye(len(names))[targets])
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    part = evaluate(probabilities, targets, names, [f"secret{i // 2}" for i in range(n)], replicates=100)
+    return {
+        "test": part, "val": part, "trainable_parameters": 73812, "adapter_parameters": 73426, "seconds": 733.2,
+        "images_per_second": 40.0, "peak_memory_mb": 900.0, "epochs_run": 5, "best_epoch": 3,
+    }  # fmt: skip
+
+
+def test_card_holds_every_section_with_its_figures():
+    measured = metrics()
+    card = render_card(RECIPE, measured, report())
+    for heading in (
+        "Intended use",
+        "Out of scope",
+        "Data",
+        "Training procedure",
+        "Results",
+        "Bias and risks",
+        "How to load it",
+    ):
+        assert f"# {heading}\n" in card
+    assert "A research tool, not a medical device" in card
+    area = measured["test"]["auroc"]
+    assert f"{area['value']:.3f} [{area['low']:.3f}, {area['high']:.3f}]" in card
+    assert "bootstrap over 30 patients" in card
+    assert "73,812" in card and "12 min on CPU" in card and "pass 3 was kept" in card
+    assert "40 images of 20 patients" in card
+    assert "| training | 20 | 10 | 10 | 10 |" in card
+    assert "python -m wara predict RUN" in card
+
+
+@pytest.mark.parametrize("options", [{}, {"leak": True, "given": True}], ids=["made", "leaking"])
+def test_card_names_no_patient_no_file_and_no_path(options):
+    data = report(**options)
+    card = render_card(RECIPE, metrics(), data)
+    for private in ("secret", "Doe", "Roe", "img", "/home", "someone", "notes.txt"):
+        assert private not in card
+    assert "`model.safetensors`" in card
+
+
+def test_card_says_when_the_given_split_leaks():
+    card = render_card(RECIPE, metrics(), report(leak=True, given=True))
+    assert "1 patient has images in the test part and in another one" in card
+    assert "came with the data" in card
+    assert "in another one" not in render_card(RECIPE, metrics(), report())
+
+
+def test_card_says_when_patients_are_not_known():
+    card = render_card(RECIPE, metrics(), report(patients=False))
+    assert "patients not known" in card and "may then be too good" in card
+
+
+def test_card_of_an_untrained_backbone_says_so():
+    recipe = copy.deepcopy(RECIPE)
+    recipe["backbone"] = {"name": "vit_tiny", "source": "untrained", "file": None, "sha256": None, "pretrained": False}
+    assert "The backbone was not pretrained" in render_card(recipe, metrics(), report())
+    assert "not pretrained" not in render_card(RECIPE, metrics(), report())
+
+
+@pytest.mark.parametrize(
+    ("method", "present", "absent"),
+    [("lora", ["LoRA", "| rank | 8 |"], ["wavelet |"]), ("linear-probe", ["linear probe"], ["| rank", "wavelet |"])],
+)
+def test_card_shows_the_options_that_the_method_has(method, present, absent):
+    card = render_card(RECIPE | {"method": method}, metrics(), report())
+    assert all(part in card for part in present)
+    assert not any(part in card for part in absent)
+
+
+def test_names_of_classes_cannot_break_the_tables():
+    names = ["a|b", "<script>alert(1)</script>"]
+    data = report()
+    data["classes"] = [{"name": name, "count": 20, "patients": 10} for name in names]
+    for side in data["splits"].values():
+        side["classes"] = dict.fromkeys(names, 10)
+    card = render_card(RECIPE | {"classes": names}, metrics(names), data)
+    assert "<script>" not in card and r"a\|b" in card
+    tables = [line for line in card.splitlines() if line.startswith("|")]
+    widths = [line.replace(r"\|", "").count("|") for line in tables]
+    rules = [i for i, line in enumerate(tables) if set(line) <= {"|", " ", "-"} and "---" in line]
+    assert len(rules) == 5
+    for rule in rules:
+        assert widths[rule - 1] == widths[rule] == widths[rule + 1]
+
+
+def test_small_test_sets_are_called_small():
+    assert "only 60 test images" in render_card(RECIPE, metrics(n=60), report())
+    assert "test images: the intervals" not in render_card(RECIPE, metrics(n=200), report())
+
+
+def test_interval_as_text():
+    assert interval({"value": 0.96312, "low": 0.948, "high": 0.976}) == "0.963 [0.948, 0.976]"
+    assert interval({"value": 0.5, "low": None, "high": None}) == "0.500 (no interval)"
+    assert interval({"value": None}) == "–"
+    assert interval({}) == "–"
