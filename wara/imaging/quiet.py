@@ -62,8 +62,9 @@ def _silence_libtiff() -> None:
     The library is found beside Pillow as its wheels lay it, else among the system's. Where it is in neither place
     the only loss is a stray line on stderr for a damaged TIFF.
     """
-    wheel = Path(PIL.__file__).parent.parent / "pillow.libs"
-    bundled = [str(path) for path in sorted(wheel.glob("libtiff*"))] if wheel.is_dir() else []
+    package = Path(PIL.__file__).parent
+    folders = (package.parent / "pillow.libs", package / ".dylibs")  # Linux, macOS
+    bundled = [str(path) for folder in folders if folder.is_dir() for path in sorted(folder.glob("libtiff*"))]
     system = ctypes.util.find_library("tiff") if not bundled else None
     for name in bundled or ([system] if system else []):
         with contextlib.suppress(OSError, AttributeError):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,14 @@ def test_a_store_in_use_survives_its_replacement(store):
     before = store.rows([1])
     _write(store.path, _squares(3, size=4))
     np.testing.assert_array_equal(store.rows([1]), before)
+
+
+def test_many_writers_of_one_store_never_take_each_others_drafts(tmp_path):
+    squares = [*_squares(3), *_squares(2, grey=False)]
+
+    def write(_: int) -> int:
+        return len(_write(tmp_path / "s.pix", squares))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(write, range(120))) == {5}
+    assert [path.name for path in tmp_path.iterdir()] == ["s.pix"]
