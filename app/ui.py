@@ -114,7 +114,7 @@ def build(backend: Backend) -> gr.Blocks:
 
         listen(blocks.load, greet, None, [header, notice, about])
         watched = parts["train"]["inputs"]
-        listen(pulse.tick, beat, [about, *watched], [header, notice, about, *parts["train"]["live"]])
+        listen(pulse.tick, beat, [about, *watched], [header, notice, about, *parts["train"]["live"]], repeats=True)
         for key, part in parts.items():
             listen(blocks.load, part["show"], part["inputs"], part["outputs"])
             listen(getattr(header, f"show_{key}"), part["show"], part["inputs"], part["outputs"])

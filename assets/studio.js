@@ -277,13 +277,14 @@
           sent += batch.length;
           bytes += weight;
         }
-        line.show(1, `Sent ${plural(files.length, "file")}`);
-        return await send(`/datasets/${encodeURIComponent(id)}/finish`, null, { signal });
       } catch (error) {
         // What was half sent is of no use to anybody; its removal may fail without further harm.
-        if (id && error.body?.code !== "dataset-exists") await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" }).catch(() => {});
+        if (id) await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" }).catch(() => {});
         throw error;
       }
+      // From here on the server itself removes what it cannot use.
+      line.show(1, `Sent ${plural(files.length, "file")}`);
+      return send(`/datasets/${encodeURIComponent(id)}/finish`, null, { signal });
     }
     async function sendZip(file, line, signal) {
       const body = new FormData();

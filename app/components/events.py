@@ -15,12 +15,18 @@ log = logging.getLogger("app")
 
 
 def listen(
-    trigger: Callable[..., Any], handler: Callable[..., Awaitable[Any]], inputs: Any = None, outputs: Any = None
+    trigger: Callable[..., Any],
+    handler: Callable[..., Awaitable[Any]],
+    inputs: Any = None,
+    outputs: Any = None,
+    *,
+    repeats: bool = False,
 ) -> None:
     """Run ``handler`` when ``trigger`` fires. The handler only makes short HTTP calls, so nothing queues.
 
     A :class:`BackendProblem` that a handler lets through is shown as its sentence; anything else is a bug:
-    it goes to the log in full, and the page says so without its text.
+    it goes to the log in full, and the page says so without its text. With ``repeats`` (timers) a beat is left out
+    while the one before it is still under way.
     """
 
     @functools.wraps(handler)
@@ -43,5 +49,5 @@ def listen(
         queue=False,
         show_progress="hidden",
         api_visibility="private",
-        trigger_mode="multiple",
+        trigger_mode="once" if repeats else "multiple",
     )

@@ -106,7 +106,7 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
             "This model was trained from random weights, to try the steps. Its answers mean nothing.", kind="warning"
         )
     return (
-        f'<section data-state="ready"><div class="title-row"><div><h2 class="big" role="status">{head}</h2>'
+        f'<section data-state="ready"><div class="title-row"><div role="status"><h2 class="big">{head}</h2>'
         f'<p class="facts">{with_model}</p></div>'
         f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
         f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'

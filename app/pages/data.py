@@ -76,7 +76,10 @@ def build(backend: Backend) -> dict[str, Any]:
         if choice["id"] not in known:
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
         working = any(dataset["status"] in WORKING for dataset in datasets)
-        body = note + await _detail(backend, known.get(choice["id"]), choice)
+        try:
+            body = note + await _detail(backend, known.get(choice["id"]), choice)
+        except BackendProblem as problem:
+            body = note + alert(problem.sentence)
         return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice
 
     async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
@@ -103,7 +106,7 @@ def build(backend: Backend) -> dict[str, Any]:
     listen(upload.uploaded, uploaded, [chosen], outputs)
     listen(listing.act, act, [chosen], outputs)
     listen(detail.act, act, [chosen], outputs)
-    listen(ticking.tick, show, [chosen], outputs)
+    listen(ticking.tick, show, [chosen], outputs, repeats=True)
     return {"show": show, "inputs": [chosen], "outputs": outputs}
 
 
