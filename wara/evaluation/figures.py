@@ -130,7 +130,8 @@ def draw_confusion(metrics: Mapping[str, Any], classes: Sequence[str], theme: Th
     axes.set_ylabel("true class", labelpad=8)
     if has_panel:
         start = left + k * cell + 0.35
-        panel = (start / width, below / height, (_PANEL - 1.9) / width, k * cell / height)
+        room = width - start - 1.75  # the numbers stand in the rest
+        panel = (start / width, below / height, room / width, k * cell / height)
         _draw_sensitivities(figure.add_axes(panel), metrics, classes, look)
     return figure
 
@@ -148,10 +149,10 @@ def _draw_sensitivities(axes: Axes, metrics: Mapping[str, Any], classes: Sequenc
         if low is not None:
             axes.hlines(row, low, high, color=look.accent, linewidth=2.6, alpha=0.6)
         axes.plot(
-            value, row, "o", color=look.accent, markersize=6, markeredgecolor=look.ground, clip_on=False, zorder=3
+            value, row, "o", color=look.accent, markersize=5.5, markeredgecolor=look.ground, clip_on=False, zorder=3
         )
         numbers = f"{value:.2f}" + ("" if low is None else f"  [{low:.2f}, {high:.2f}]")
-        axes.text(1.08, row, numbers, va="center", size=SMALL, color=look.ink)
+        axes.text(1.05, row, numbers, va="center", size=SMALL, color=look.ink)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(classes) - 0.5, -0.5)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
