@@ -44,6 +44,7 @@ class Intake:
         self.database = database
         self.storage = storage
         self._pool: ThreadPoolExecutor | None = None
+        self._received: dict[str, int] = {}
         self._progress: dict[str, tuple[int, int]] = {}
         self._stopping = threading.Event()
         self._dropped: set[str] = set()
@@ -60,6 +61,7 @@ class Intake:
             unfinished = session.scalars(select(Dataset.id).where(Dataset.state == "checking")).all()
         for dataset in stale:
             self.storage.remove("staging", dataset.id)
+            self.storage.remove("datasets", dataset.id)
         for dataset_id in unfinished:
             self._pool.submit(self._check, dataset_id)
 
@@ -82,12 +84,15 @@ class Intake:
     def accepts(self, dataset_id: str) -> int:
         """Check that a data set still receives; return the bytes it holds so far."""
         self._receiving(dataset_id)
-        return sum(entry["size"] for entry in self.storage.manifest(dataset_id))
+        if dataset_id not in self._received:
+            self._received[dataset_id] = sum(entry["size"] for entry in self.storage.manifest(dataset_id))
+        return self._received[dataset_id]
 
     def add(self, dataset_id: str, batch: Batch, name: str | None = None, labels: str | None = None) -> None:
         """Keep a batch's files, all of them or none."""
-        self._receiving(dataset_id)
+        held = self.accepts(dataset_id)
         self.storage.place(dataset_id, batch.files)
+        self._received[dataset_id] = held + sum(file.size for file in batch.files)
         with self.database.session() as session:
             dataset = session.get_one(Dataset, dataset_id)
             dataset.updated = now()

@@ -117,12 +117,19 @@ class Batch:
         self._written = 0
         self._checked = 0
         self._count = 0
+        self._writer: PartWriter | None = None
 
     def open(self, name: str) -> PartWriter:
         """Begin a file with this relative name."""
         safe = safe_relative(name)
         self._count += 1
-        return PartWriter(self, safe, self._folder / str(self._count))
+        self._writer = PartWriter(self, safe, self._folder / str(self._count))
+        return self._writer
+
+    def abandon(self) -> None:
+        """Close a file that was begun and not ended."""
+        if self._writer is not None:
+            self._writer.abandon()
 
     def account(self, size: int) -> None:
         """Count bytes about to be written; refuse beyond the allowance or when the disk runs full."""
@@ -178,7 +185,7 @@ class Storage:
                 code="data-folder-unusable",
             ) from error
         self.claim()
-        for leftover in (self.root / "scratch").iterdir():
+        for leftover in (*(self.root / "scratch").iterdir(), *self.root.glob("*/.*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
         for staging in (self.root / "staging").iterdir():
             shutil.rmtree(staging / "incoming", ignore_errors=True)
@@ -222,9 +229,11 @@ class Storage:
         """Give a batch that receives files inside ``folder``; what is not placed is removed at the end."""
         incoming = folder / "incoming" / secrets.token_hex(6)
         incoming.mkdir(parents=True)
+        batch = Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes)
         try:
-            yield Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes)
+            yield batch
         finally:
+            batch.abandon()
             shutil.rmtree(incoming, ignore_errors=True)
 
     @contextmanager

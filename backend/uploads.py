@@ -16,6 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from backend.problems import RequestRefused
 from backend.settings import MEGABYTE
 from backend.storage import Batch, PartWriter, Storage
+from wara.errors import InputError
 
 MAX_FIELD_BYTES = 64 * 1024
 MAX_FIELDS = 100
@@ -87,11 +88,6 @@ class MultipartReceiver:
         if not self._ended:
             raise _broken()
 
-    def abandon(self) -> None:
-        """Close what is open after an error."""
-        if self._part.writer is not None:
-            self._part.writer.abandon()
-
     def _begin(self) -> None:
         self._part = _Part()
 
@@ -161,7 +157,6 @@ async def receive(request: Request, storage: Storage, batch: Batch, *, file_fiel
     Raises:
         RequestRefused: 413, 415, 422 or 507; nothing of the batch is then kept.
     """
-    receiver: MultipartReceiver | None = None
     stream = request.stream()
     buffer = bytearray()
     try:
@@ -175,15 +170,12 @@ async def receive(request: Request, storage: Storage, batch: Batch, *, file_fiel
                 buffer.clear()
         await run_in_threadpool(receiver.feed, bytes(buffer))
         receiver.finish()
-    except BaseException as error:
-        if receiver is not None:
-            receiver.abandon()
-        if isinstance(error, Exception):
-            drained = 0
-            async for chunk in stream:
-                drained += len(chunk)
-                if drained > MAX_DRAINED_BYTES:
-                    break
+    except InputError:
+        drained = 0
+        async for chunk in stream:
+            drained += len(chunk)
+            if drained > MAX_DRAINED_BYTES:
+                break
         raise
     return receiver.fields
 

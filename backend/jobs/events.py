@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        self._lines: list[bytes] = []
+        # Where each line begins. The lines themselves stay on disk: a long training writes tens of thousands.
+        self._starts = array("Q")
         self._view = JobView()
         self._lock = threading.Lock()
 
@@ -58,8 +60,14 @@ class EventLog:
         with self._lock:
             self._read()
             start = max(0, number)
-            lines = list(enumerate(self._lines[start:], start + 1))
-        return [(number, line, _type(line)) for number, line in lines if line]
+            if start >= len(self._starts):
+                return []
+            with self._path.open("rb") as file:
+                file.seek(self._starts[start])
+                lines = file.read(self._offset - self._starts[start]).splitlines()
+        # A spoilt line keeps its number, or resuming readers would lose count.
+        parsed = ((place, line, _parse(line)) for place, line in enumerate(lines, start + 1))
+        return [(place, line, _type(event)) for place, line, event in parsed if event is not None]
 
     def view(self) -> JobView:
         """Return what all events so far say."""
@@ -77,11 +85,10 @@ class EventLog:
         whole, newline, _ = data.rpartition(b"\n")
         if not newline:
             return
-        self._offset += len(whole) + 1
         for line in whole.split(b"\n"):
+            self._starts.append(self._offset)
+            self._offset += len(line) + 1
             event = _parse(line)
-            # A spoilt line keeps its number, or resuming readers would lose count.
-            self._lines.append(line if event is not None else b"")
             if event is not None:
                 self._view.take(event)
 
@@ -151,7 +158,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _type(line: bytes) -> str:
-    event = _parse(line) or {}
+def _type(event: dict[str, Any]) -> str:
     kind = str(event.get("type", "message"))
     return kind if kind.isidentifier() else "message"

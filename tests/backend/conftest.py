@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+# Before any server's own warm-up imports torch in a thread, at which the seed of the next test would stumble.
+import wara.backbones  # noqa: F401
 from backend.settings import Settings
 from tests.backend.support import Studio, serve, settings_for, study
 

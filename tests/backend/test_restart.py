@@ -1,0 +1,164 @@
+"""The server as it is started, killed and started again, with a real training under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from backend.jobs.process import ROOT, ProcessIdentity
+from tests.backend.support import API, Studio, study, wait_until
+
+READY = "WaRA Studio is ready: "
+
+
+class Server:
+    """``python -m backend`` on a data folder, on any free port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.client: httpx.Client | None = None
+
+    def start(self) -> Studio:
+        with (self.folder.parent / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "backend"],
+                cwd=ROOT,
+                env={**os.environ, **self.environment()},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(READY), self.log()
+        self.client = httpx.Client(base_url=line.removeprefix(READY).strip(), timeout=60, trust_env=False)
+        return Studio(self.client)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "WARA_DATA_DIR": str(self.folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_DEVICE": "cpu",
+            "WARA_MIN_FREE_MB": "1",
+        }  # fmt: skip
+
+    def log(self) -> str:
+        return (self.folder.parent / "server.log").read_text()
+
+    def stop(self, number: signal.Signals) -> int:
+        assert self.process is not None and self.process.stdout is not None
+        if self.client is not None:
+            self.client.close()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.process.stdout.close()
+        return code
+
+    def worker(self, job_id: str) -> ProcessIdentity:
+        found = ProcessIdentity.noted_in(self.folder / "jobs" / job_id)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "data")
+    made.folder.mkdir()
+    yield made
+    if made.process is not None:
+        made.stop(signal.SIGKILL)
+    for note in made.folder.glob("jobs/*/process.json"):
+        found = ProcessIdentity.noted_in(note.parent)
+        if found is not None:
+            found.signal_group(signal.SIGKILL)
+
+
+def begin(studio: Studio, epochs: int) -> dict[str, Any]:
+    """Start a training and wait until its first epoch is done."""
+    job = studio.train(studio.ready(study())["id"], epochs=epochs, patience=epochs)
+    wait_until(lambda: studio.job(job["id"])["history"])
+    return job
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_after_a_restart(server: Server) -> None:
+    studio = server.start()
+    job = begin(studio, epochs=30)
+    first = server.worker(job["id"])
+    server.stop(signal.SIGKILL)
+    os.killpg(first.pid, signal.SIGKILL)
+    wait_until(lambda: not first.is_alive())
+
+    studio = server.start()
+    ended = studio.ended(job["id"])
+    assert ended["state"] == "succeeded", ended
+    assert server.worker(job["id"]).pid != first.pid
+    assert [epoch["epoch"] for epoch in ended["history"]] == list(range(1, 31))
+    # Resumed, not begun again: the first epoch was done once.
+    lines = (server.folder / "jobs" / job["id"] / "events.jsonl").read_text().splitlines()
+    assert [event["epoch"] for event in map(json.loads, lines) if event["type"] == "epoch"].count(1) == 1
+    assert studio.http.get(f"{API}/models").json()["items"][0]["job_id"] == job["id"]
+    assert server.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
+
+
+def test_a_training_outlives_its_server_and_is_watched_again(server: Server) -> None:
+    studio = server.start()
+    job = begin(studio, epochs=100_000)
+    first = server.worker(job["id"])
+    server.stop(signal.SIGINT)
+    assert first.is_alive()
+
+    studio = server.start()
+    known = len(studio.job(job["id"])["history"])
+    wait_until(lambda: len(studio.job(job["id"])["history"]) > known)
+    assert server.worker(job["id"]) == first
+    began = time.monotonic()
+    studio.http.post(f"{API}/jobs/{job['id']}/cancel")
+    assert studio.ended(job["id"])["state"] == "cancelled"
+    assert time.monotonic() - began < 60  # promised are ten seconds; this machine may be busy
+    assert not psutil.pid_exists(first.pid) or not first.is_alive()
+
+
+def test_an_open_event_stream_does_not_keep_the_server_from_ending(server: Server) -> None:
+    studio = server.start()
+    job = begin(studio, epochs=100_000)
+    with studio.http.stream("GET", f"{API}/jobs/{job['id']}/events") as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if line.startswith("id: ")) == "id: 1"
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(30)
+
+
+def test_a_second_server_on_the_same_data_says_so(server: Server) -> None:
+    server.start()
+    second = subprocess.run(
+        [sys.executable, "-m", "backend"], cwd=ROOT, env={**os.environ, **server.environment()},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert second.returncode == 2
+    assert "already running on this data folder" in second.stderr
+    assert "Traceback" not in second.stderr and second.stdout == ""
+
+
+def test_a_port_in_use_and_a_wrong_setting_are_said_in_words(server: Server) -> None:
+    port = httpx.URL(server.start().http.base_url).port
+    for values, words in (
+        ({"WARA_PORT": str(port)}, f"127.0.0.1:{port}"),
+        ({"WARA_PORT": "many"}, "WARA_PORT"),
+        ({"WARA_BACKBONES": "deit"}, "WARA_BACKBONES"),
+    ):
+        refused = subprocess.run(
+            [sys.executable, "-m", "backend"], cwd=ROOT, env={**os.environ, **server.environment(), **values},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert words in refused.stderr and "Traceback" not in refused.stderr
