@@ -73,6 +73,12 @@ class Backend:
             self._clients[loop] = httpx.AsyncClient(timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
         return self._clients[loop]
 
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
     async def _send(self, method: str, *parts: str, **options: Any) -> httpx.Response:
         url = "/".join([self.base, *(quote(str(part), safe="") for part in parts)])
         try:

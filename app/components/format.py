@@ -42,7 +42,7 @@ def duration(seconds: float | None) -> str:
     """Seconds in the unit a person would use: ``45 s``, ``12 min``, ``1 h 5 min``."""
     if seconds is None:
         return "–"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{max(round(seconds), 1)} s"
     minutes = round(seconds / 60)
     if minutes < 60:

@@ -16,7 +16,7 @@ from app.components.job import ACTIVE, backbone_name, render_badge, render_job
 ADAPTERS = "wara tiny-wara lora"
 SUBBANDS = "wara tiny-wara"
 WAVELETS = (
-    ("", "as usual (haar)"),
+    ("", "haar (usual)"),
     ("haar", "haar"),
     ("db2", "db2"),
     ("db4", "db4"),
@@ -26,14 +26,14 @@ WAVELETS = (
     ("bior4.4", "bior4.4"),
 )
 GAINS = (
-    ("", "as usual (one a subband)"),
-    ("subband", "one a subband"),
-    ("subband-rank", "one a subband and rank"),
-    ("none", "none (the same as LoRA)"),
+    ("", "one a scale (usual)"),
+    ("subband", "one a scale"),
+    ("subband-rank", "one a scale and rank"),
+    ("none", "none (as LoRA)"),
 )
-ACTIVATIONS = (("", "as usual (none)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
-FITS = (("", "as usual (fit on black)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
-AUGMENTS = (("", "as usual (slightly)"), ("light", "slightly"), ("none", "not at all"))
+ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
+FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
+AUGMENTS = (("", "slightly (usual)"), ("light", "slightly"), ("none", "not at all"))
 DEVICES = (
     ("", "found by itself"),
     ("cpu", "processor (CPU)"),
@@ -77,7 +77,10 @@ def build(backend: Backend) -> dict[str, Any]:
 
     async def show(watching: str | None) -> tuple[Any, ...]:
         try:
-            datasets, backbones = await backend.datasets(), await backend.backbones()
+            # Backbones take seconds right after the server's start; what changes is asked for after them, so that of
+            # two answers under way the later never shows the older state.
+            backbones = await backend.backbones()
+            datasets = await backend.datasets()
         except BackendProblem as problem:
             return alert(problem.sentence), "", watching, ""
         return *(await jobs_view(watching)), render_form(datasets, backbones)
@@ -245,25 +248,26 @@ def _backbone_field(backbones: list[dict[str, Any]]) -> str:
 
 
 def _advanced() -> str:
-    adapter = forms.number(
-        "rank", "Rank", hint="Width of the trained layers.", placeholder="8 (Tiny-WaRA 16)"
-    ) + forms.number("alpha", "Strength", term="alpha", step="any", placeholder="16")
+    number, select = forms.number, forms.select
+    adapter = number("rank", "Rank", placeholder="8 (Tiny-WaRA 16)") + number(
+        "alpha", "Strength", term="alpha", step="any", placeholder="twice the rank"
+    )
     subbands = (
-        forms.select("wavelet", "Wavelet", WAVELETS)
-        + forms.number("levels", "Levels", hint="How many scales of detail.", placeholder="2")
-        + forms.select("gains", "Gains", GAINS)
-        + forms.select("activation", "Activation", ACTIVATIONS)
+        select("wavelet", "Wavelet", WAVELETS)
+        + number("levels", "Scales", term="levels", placeholder="2")
+        + select("gains", "Weights", GAINS, term="gains")
+        + select("activation", "Activation", ACTIVATIONS)
     )
     training = (
-        forms.number("epochs", "Passes through the images", term="epochs")
-        + forms.number("batch_size", "Images at a time", term="batch size")
-        + forms.number("learning_rate", "Learning rate", step="any")
-        + forms.number("weight_decay", "Weight decay", step="any")
-        + forms.number("patience", "Stop after passes without gain", term="patience")
-        + forms.number("seed", "Seed", placeholder="0")
-        + forms.select("fit", "Images that are not square", FITS)
-        + forms.select("augment", "Vary the images", AUGMENTS, term="augmentation")
-        + forms.select("device", "Device", DEVICES)
+        number("epochs", "Passes", term="epochs")
+        + number("patience", "Stop early after", term="patience")
+        + number("batch_size", "Images at a time", term="batch size")
+        + number("learning_rate", "Step size", term="learning rate", step="any")
+        + number("weight_decay", "Weight decay", step="any")
+        + number("seed", "Seed", placeholder="0")
+        + select("fit", "Not square", FITS, term="fit")
+        + select("augment", "Variation", AUGMENTS, term="augmentation")
+        + select("device", "Device", DEVICES)
     )
     balanced = forms.check(
         "class_balanced",

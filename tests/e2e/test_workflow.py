@@ -65,7 +65,7 @@ def test_upload_train_refresh_classify_and_look_at_the_plots(
     studio.go("analyse")
     studio.plots_are_drawn()
     before = page.locator("#plot-energy img:visible").get_attribute("src")
-    page.get_by_label("Class").select_option("narrow")
+    page.locator("#analyse-choice").get_by_label("Class").select_option("narrow")
     expect(page.locator("#plot-energy img:visible")).not_to_have_attribute("src", before)
     studio.plots_are_drawn()
 
@@ -116,9 +116,10 @@ def test_wrong_input_is_answered_in_a_plain_sentence(studio: Studio, watch: Watc
     studio.upload(tmp_path / "single")
     expect(answer).to_contain_text("only one class (seen: wide)")
 
-    for name in ("a/one.png", "a/two.png", "b/three.png", "b/four.png"):
-        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "texts" / name).write_text("text")
+    for number in range(8):
+        text = tmp_path / "texts" / "ab"[number % 2] / f"{number}.png"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(f"text {number}")
     studio.upload(tmp_path / "texts")
     expect(page.locator("#data-detail h2")).to_have_text("texts")
     expect(page.locator("#data-detail [role=alert]")).to_contain_text("It cannot be used.")
