@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from backend import docs, problems
 from backend.api import router
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("backend")
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DESCRIPTION = (
     "Upload medical images, fine-tune a vision transformer, classify, and look at the scale of detail it uses. "
     "A research tool, not a medical device."
@@ -67,7 +70,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestGuard, settings=settings)
     app.include_router(router)
     docs.install(app)
+    _close_api(app)
     return _with_front_end(app, settings) if settings.front_end else app
+
+
+def _close_api(app: FastAPI) -> None:
+    """Answer what no route under ``/api`` takes, before the pages at ``/`` would with an answer of their own form."""
+    known = list(app.routes)
+
+    async def nothing_here(request: Request) -> Response:
+        partly = any(route.matches(request.scope)[0] is Match.PARTIAL for route in known)
+        raise HTTPException(405 if partly else 404)
+
+    app.router.routes.append(Route("/api/{rest:path}", nothing_here, methods=METHODS, include_in_schema=False))
 
 
 def _assemble(settings: Settings) -> Parts:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pydicom
 from fastapi.testclient import TestClient
@@ -17,6 +22,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from backend.jobs.process import ROOT, ProcessIdentity
 from backend.main import create_app
 from backend.settings import Settings
 
@@ -150,6 +156,58 @@ class Studio:
             return found if found["state"] in ("succeeded", "failed", "cancelled") else None
 
         return wait_until(over, 300)
+
+
+READY = "WaRA Studio is ready: "
+
+
+class Server:
+    """``python -m backend`` on a data folder, on any free port."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.extra = environment
+        self.process: subprocess.Popen[str] | None = None
+        self.client: httpx.Client | None = None
+
+    def start(self) -> Studio:
+        with (self.folder.parent / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "backend"],
+                cwd=ROOT,
+                env={**os.environ, **self.environment()},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(READY), self.log()
+        self.client = httpx.Client(base_url=line.removeprefix(READY).strip(), timeout=60, trust_env=False)
+        return Studio(self.client)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "WARA_DATA_DIR": str(self.folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_DEVICE": "cpu",
+            "WARA_MIN_FREE_MB": "1", **self.extra,
+        }  # fmt: skip
+
+    def log(self) -> str:
+        return (self.folder.parent / "server.log").read_text()
+
+    def stop(self, number: signal.Signals) -> int:
+        assert self.process is not None and self.process.stdout is not None
+        if self.client is not None:
+            self.client.close()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.process.stdout.close()
+        return code
+
+    def worker(self, job_id: str) -> ProcessIdentity:
+        found = ProcessIdentity.noted_in(self.folder / "jobs" / job_id)
+        assert found is not None
+        return found
 
 
 def settings_for(folder: Path, **values: Any) -> Settings:

@@ -17,57 +17,7 @@ import psutil
 import pytest
 
 from backend.jobs.process import ROOT, ProcessIdentity
-from tests.backend.support import API, Studio, study, wait_until
-
-READY = "WaRA Studio is ready: "
-
-
-class Server:
-    """``python -m backend`` on a data folder, on any free port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[str] | None = None
-        self.client: httpx.Client | None = None
-
-    def start(self) -> Studio:
-        with (self.folder.parent / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "backend"],
-                cwd=ROOT,
-                env={**os.environ, **self.environment()},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith(READY), self.log()
-        self.client = httpx.Client(base_url=line.removeprefix(READY).strip(), timeout=60, trust_env=False)
-        return Studio(self.client)
-
-    def environment(self) -> dict[str, str]:
-        return {
-            "WARA_DATA_DIR": str(self.folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_DEVICE": "cpu",
-            "WARA_MIN_FREE_MB": "1",
-        }  # fmt: skip
-
-    def log(self) -> str:
-        return (self.folder.parent / "server.log").read_text()
-
-    def stop(self, number: signal.Signals) -> int:
-        assert self.process is not None and self.process.stdout is not None
-        if self.client is not None:
-            self.client.close()
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        self.process.stdout.close()
-        return code
-
-    def worker(self, job_id: str) -> ProcessIdentity:
-        found = ProcessIdentity.noted_in(self.folder / "jobs" / job_id)
-        assert found is not None
-        return found
+from tests.backend.support import API, Server, Studio, study, wait_until
 
 
 @pytest.fixture
