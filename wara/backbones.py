@@ -322,12 +322,13 @@ def _fill(model: nn.Module, state: dict[str, Tensor], name: str, file: str) -> N
     head = set(_head_keys(model))
     own = model.state_dict()
     wanted = {key for key in own if key not in head}
-    if not wanted <= state.keys():
-        convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-        if convert is not None:  # timm's own reading of other layouts (original DINO, MAE, JAX names ...)
-            # A layout that timm does not know either raises one of these; the comparison below says what does not fit.
-            with contextlib.suppress(KeyError, RuntimeError, AttributeError, IndexError, TypeError, ValueError):
-                state = convert(state, model)
+    fits = wanted <= state.keys() and all(state[key].shape == own[key].shape for key in wanted)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if not fits and convert is not None:
+        # timm's own reading of other layouts (original DINO, MAE, JAX names ...) and of another image size. A layout
+        # that it does not know either raises one of these; the comparison below says what does not fit.
+        with contextlib.suppress(KeyError, RuntimeError, AttributeError, IndexError, TypeError, ValueError):
+            state = convert(state, model)
     missing = sorted(wanted - state.keys())
     wrong = sorted(key for key in wanted & state.keys() if state[key].shape != own[key].shape)
     if missing or wrong:
@@ -354,8 +355,9 @@ def _head_keys(model: nn.Module) -> Iterator[str]:
 def _describe(model: nn.Module, name: str, source: str, file: str | None) -> Backbone:
     config = resolve_model_data_config(model)
     classifier = model.pretrained_cfg.get("classifier") or "head"  # type: ignore[union-attr,operator]
-    grid = token_grid(model)
-    size = int(config["input_size"][-1])
+    embed: Any = next(m.patch_embed for m in model.modules() if hasattr(m, "patch_embed"))
+    # The model's own size, not the config's: image_size may have changed it.
+    size = int(embed.img_size[-1] if embed.img_size is not None else config["input_size"][-1])
     return Backbone(
         model=model,
         name=name,
@@ -366,7 +368,7 @@ def _describe(model: nn.Module, name: str, source: str, file: str | None) -> Bac
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         size=size,
-        patch_size=round(size / grid.height),
+        patch_size=int(embed.patch_size[-1]),
         head=classifier if isinstance(classifier, str) else classifier[0],
     )
 

@@ -94,7 +94,7 @@ def train(
             f"{metrics['trainable_parameters']:,} trained parameters ({metrics['adapter_parameters']:,} in the "
             f"adapter), {span(metrics['seconds'])}, {metrics['images_per_second']:.0f} images/s in training"
         )
-        view.console.print(f"Run folder: {escape(str(out))}", soft_wrap=True)
+        view.console.print(f"Run folder: {escape(str(out))}")
 
 
 @app.command()
@@ -113,11 +113,11 @@ def predict(
         predictions = predictor.predict(_contents(images))
         for p in predictions:
             what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
-            view.console.print(f"{escape(p.file)}: {escape(what)}", soft_wrap=True)
+            view.console.print(f"{escape(p.file)}: {escape(what)}")
         failed = sum(p.error is not None for p in predictions)
         if csv_file is not None:
             _write_predictions(csv_file, predictor.classes, predictions)
-            view.console.print(f"Predictions: {escape(str(csv_file))}", soft_wrap=True)
+            view.console.print(f"Predictions: {escape(str(csv_file))}")
         if failed:
             view.console.print(f"{failed} of {len(predictions)} files could not be read.")
     if failed == len(predictions):
@@ -155,7 +155,7 @@ def analyse(
                 remedy="Analyse a run of the method wara, tiny-wara or lora.", code="analysis-no-adapter",
             )  # fmt: skip
         for file in study.write(out, measured, compare=other):
-            view.console.print(str(file), soft_wrap=True, markup=False)
+            view.console.print(str(file), markup=False)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def _print_report(view: RunView, report: dict[str, Any]) -> None:
     if passed["count"]:
         view.console.print(f"{passed['count']:,} files passed over:")
         for reason, count in passed["reasons"].items():
-            view.console.print(f"  {count:,}: {escape(reason)}", soft_wrap=True)
+            view.console.print(f"  {count:,}: {escape(reason)}")
 
 
 def _print_splits(view: RunView, report: dict[str, Any]) -> None:
@@ -227,10 +227,10 @@ def _print_splits(view: RunView, report: dict[str, Any]) -> None:
     view.console.print(f"Split ({report['split_source']}):")
     view.console.print(table)
     for warning in report["warnings"]:
-        view.console.print(f"Note: {escape(warning)}", soft_wrap=True)
+        view.console.print(f"Note: {escape(warning)}")
     for leak in report["leaks"][:10]:
         files = ", ".join(leak["files"][:3])
-        view.console.print(f"  on two sides ({', '.join(leak['splits'])}): {escape(files)} ...", soft_wrap=True)
+        view.console.print(f"  on two sides ({', '.join(leak['splits'])}): {escape(files)} ...")
     if len(report["leaks"]) > 10:
         view.console.print(f"  and {len(report['leaks']) - 10:,} more patients on two sides")
 

@@ -33,7 +33,7 @@ class RunView:
     """Shows the events of a training run as they come."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, soft_wrap=True)
         self._live = sys.stdout.isatty()
         self._progress = Progress(
             TextColumn("{task.description:<12}"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wara.backbones import UNTRAINED, Backbone, load_backbone
 from wara.errors import InputError
-from wara.imaging import fit_square, read_image
+from wara.imaging import read_square
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
 from wara.training.methods import load
@@ -104,7 +104,7 @@ class Predictor:
         squares: list[NDArray[np.uint8]] = []
         for position, (name, content) in enumerate(batch):
             try:
-                squares.append(fit_square(read_image(content, name).pixels, self.backbone.size, self._fit))
+                squares.append(read_rgb_square(content, name, self.backbone.size, self._fit))
             except InputError as error:
                 errors[position] = error.sentence()
         rows = iter(self.probabilities(np.stack(squares)).tolist() if squares else [])
@@ -128,6 +128,16 @@ class Predictor:
         """Return squares (n, size, size, 3) as the model takes them: (n, 3, size, size) float32 on its device."""
         images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.device).float()
         return (images - self._mean) * self._scale
+
+
+def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
+    """Return an image as the (size, size, 3) square that training saw; grey is repeated.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    square, _ = read_square(content, name, size, fit)
+    return square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
 
 
 def recipe_of(stored: dict[str, Any]) -> Recipe:

@@ -16,8 +16,7 @@ from wara.data.catalogue import read_catalogue
 from wara.data.items import Item
 from wara.data.sources import Source, open_source
 from wara.errors import InputError, UnreadableImage
-from wara.imaging import fit_square, read_image
-from wara.inference import Predictor
+from wara.inference import Predictor, read_rgb_square
 
 _BATCH = 32
 
@@ -72,11 +71,11 @@ def labelled_batches(
 
 
 def _square(source: Source, item: Item, predictor: Predictor) -> NDArray[np.uint8] | None:
+    fit = predictor.recipe["image"]["fit"]
     try:
-        pixels = read_image(source.read(item.file), item.file).pixels
+        return read_rgb_square(source.read(item.file), item.file, predictor.backbone.size, fit)
     except UnreadableImage:
         return None
-    return fit_square(pixels, predictor.backbone.size, predictor.recipe["image"]["fit"])
 
 
 def _batched(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

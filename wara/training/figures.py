@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from wara.evaluation.figures import draw_confusion, draw_history
 
 from wara.analysis import study
 from wara.analysis.style import to_png
 from wara.data.batches import Batches
+from wara.evaluation.figures import draw_confusion, draw_history
 from wara.training.device import autocast, set_fused_attention
 
 

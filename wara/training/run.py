@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from wara.evaluation.card import render_card
 
 from wara.backbones import Backbone, load_backbone
 from wara.data.batches import Batches
@@ -28,6 +27,7 @@ from wara.data.sources import open_source
 from wara.data.split import make_split
 from wara.data.split_file import write_split_csv
 from wara.errors import InputError
+from wara.evaluation.card import render_card
 from wara.evaluation.metrics import evaluate
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import timm
 import torch
 from torch import nn
 
-MakeVit = Callable[..., nn.Module]
+from tests.wara.support import MakeVit
 
 
 @pytest.fixture

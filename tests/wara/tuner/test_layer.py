@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.wara.support import MakeVit
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
 from wara.tuner.layer import TinyWaraLinear, WaraLinear
-
-from .conftest import MakeVit
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

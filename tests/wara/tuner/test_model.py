@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.wara.support import MakeVit
 from wara.tuner import AdapterError, SubbandTransform, TinyWaraConfig, WaraConfig, adapted_layers
-
-from .conftest import MakeVit
 
 CONFIGS = {
     "wara": WaraConfig(r=4, modules_to_save=["head"], init_weights=False),

@@ -1,0 +1,42 @@
+"""What tests of several rooms use: a folder of images drawn for the test, a short recipe, a maker of small ViTs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from wara.training.recipe import Recipe
+
+MakeVit = Callable[..., nn.Module]
+UNTRAINED = "vit_tiny_untrained"
+
+
+def draw_folder(root: Path, images_per_class: int = 12, size: int = 40) -> Path:
+    """Draw dark images with a bright square on the left or on the right."""
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(("left", "right")):
+        (root / name).mkdir(parents=True)
+        for number in range(images_per_class):
+            pixels = rng.integers(0, 60, (size, size), dtype=np.uint8)
+            start = 4 if index == 0 else size // 2 + 2
+            pixels[10:30, start : start + 14] += 150
+            Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
+    return root
+
+
+def small_recipe(**options: Any) -> Recipe:
+    return Recipe.from_preset(
+        "quick", **{"backbone": UNTRAINED, "epochs": 2, "batch_size": 8, "bootstrap": 50, "device": "cpu", **options}
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV as one dict a row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,121 @@
+"""Backbones from files, the hub that is not there, and the untrained one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from wara.backbones import UNTRAINED, list_backbones, load_backbone
+from wara.errors import InputError
+
+NAME = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / f"{NAME}.safetensors"
+    save_file(timm.create_model(NAME, num_classes=10).state_dict(), path)
+    return path
+
+
+def test_a_safetensors_file_fills_everything_but_the_head(weights: Path) -> None:
+    backbone = load_backbone(f"{NAME}:{weights}", 3)
+
+    assert (backbone.size, backbone.patch_size, backbone.head, backbone.pretrained) == (224, 16, "head", True)
+    assert backbone.model(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
+    torch.manual_seed(3)
+    expected = timm.create_model(NAME, num_classes=10)
+    assert torch.equal(backbone.model.blocks[5].attn.qkv.weight, expected.blocks[5].attn.qkv.weight)
+
+
+def test_a_pth_file_gives_the_same_backbone_wrapped_or_not(weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(weights)
+    torch.save({"model": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.pth")
+
+    assert (
+        load_backbone(f"{NAME}:{tmp_path / 'w.pth'}", 2).fingerprint
+        == load_backbone(f"{NAME}:{weights}", 5).fingerprint
+    )
+
+
+def test_mean_and_deviation_come_from_timms_config(weights: Path) -> None:
+    backbone = load_backbone(f"{NAME}:{weights}", 2)
+    assert (backbone.mean, backbone.std) == (timm.get_pretrained_cfg(NAME).mean, timm.get_pretrained_cfg(NAME).std)
+
+
+def test_another_image_size_resizes_the_position_embedding(weights: Path) -> None:
+    backbone = load_backbone(f"{NAME}:{weights}", 2, image_size=160)
+    assert backbone.size == 160
+    assert backbone.model(torch.zeros(1, 3, 160, 160)).shape == (1, 2)
+
+
+def test_the_untrained_backbone_is_the_same_every_time_and_called_untrained() -> None:
+    torch.manual_seed(1)
+    first = load_backbone(UNTRAINED, 2)
+    torch.manual_seed(2)
+    second = load_backbone(UNTRAINED, 3)
+
+    assert first.fingerprint == second.fingerprint
+    assert not first.pretrained
+
+
+def test_a_file_of_another_architecture_is_refused_with_a_shape(weights: Path) -> None:
+    with pytest.raises(InputError, match=r"does not belong to the architecture vit_small.*192.*384"):
+        load_backbone(f"vit_small_patch16_224:{weights}", 2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("deit_tiny_patch16_22", "Did you mean deit_tiny_patch16_224"),
+        ("resnet18:none.pth", "does not exist"),
+        (f"{NAME}:none.safetensors", "does not exist"),
+        ("embedded", "no embedded backbone"),
+        (NAME, "model hub is switched off"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_plain_words(spec: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_backbone(spec, 2)
+
+
+def test_a_convolutional_network_is_refused(tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="not a vision transformer"):
+        load_backbone(f"resnet18:{tmp_path / 'w.safetensors'}", 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04broken", b"\x80\x04cos\nsystem\n"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_holds_no_plain_tensors_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as safetensors or as a plain PyTorch state dict"):
+        load_backbone(f"{NAME}:{path}", 2)
+
+
+def test_a_pickle_that_would_run_code_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"model": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="files that hold program code are refused"):
+        load_backbone(f"{NAME}:{tmp_path / 'w.pth'}", 2)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_list_puts_files_first_and_the_untrained_last(weights: Path) -> None:
+    found = list_backbones(weights.parent)
+
+    assert (found[0].name, found[0].source, found[0].available) == (NAME, "file", True)
+    assert (found[-1].spec, found[-1].pretrained) == (UNTRAINED, False)
+    assert not any(info.source == "hub" for info in found)  # offline
+    assert load_backbone(found[0].spec, 2).name == NAME

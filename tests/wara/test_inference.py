@@ -1,0 +1,78 @@
+"""A trained run classifies as it did while it was trained, and says what it cannot read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.wara.support import draw_folder, read_rows, small_recipe
+from wara.errors import InputError
+from wara.inference import Predictor
+from wara.training.run import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inference")
+    draw_folder(folder / "images")
+    train(folder / "images", folder / "run", small_recipe(precision="float32"))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("method", ["tiny-wara", "lora", "linear-probe", "full"])
+def test_every_method_predicts_what_its_run_wrote_down(
+    method: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    images = draw_folder(tmp_path / "images")
+    train(images, tmp_path / "run", small_recipe(method=method, precision="float32"))
+    assert_predictions_are_those_of_the_run(tmp_path / "run", images)
+
+
+def test_wara_predicts_what_its_run_wrote_down(run: Path) -> None:
+    assert_predictions_are_those_of_the_run(run, run.parent / "images")
+
+
+def assert_predictions_are_those_of_the_run(run: Path, images: Path) -> None:
+    predictor = Predictor.load(run)
+    rows = read_rows(run / "predictions.csv")
+    assert rows
+    found = predictor.predict([(row["file"], (images / row["file"]).read_bytes()) for row in rows])
+    for row, prediction in zip(rows, found, strict=True):
+        assert prediction.label == row["predicted"]
+        assert prediction.probabilities is not None
+        assert prediction.probabilities["left"] == pytest.approx(float(row["p_left"]), abs=1e-4)
+
+
+def test_an_unreadable_image_gets_its_reason_and_the_others_their_class(run: Path) -> None:
+    good = (run.parent / "images" / "left" / "00.png").read_bytes()
+
+    first, second, third = Predictor.load(run).predict([("a.png", good), ("b.png", b"hello"), ("c.png", good)])
+
+    assert first.probabilities == third.probabilities
+    assert sum((first.probabilities or {}).values()) == pytest.approx(1)
+    assert second.label is None
+    assert second.error
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a training run"):
+        Predictor.load(tmp_path)
+
+
+def test_a_run_without_its_adapter_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "adapter")
+    with pytest.raises(InputError, match="no trained adapter"):
+        Predictor.load(tmp_path / "run")
+
+
+def test_another_backbone_than_the_one_trained_on_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["backbone"]["sha256"] = "0" * 64
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(InputError, match="not the one that this run was trained on"):
+        Predictor.load(tmp_path / "run")

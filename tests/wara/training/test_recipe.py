@@ -1,0 +1,59 @@
+"""Presets, overrides, and what a wrong option is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wara.errors import InputError
+from wara.training.recipe import METHODS, PRESETS, Recipe
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_and_method_makes_a_valid_recipe(preset: str, method: str) -> None:
+    recipe = Recipe.from_preset(preset, backbone="x", method=method)
+    assert (recipe.preset, recipe.method, recipe.epochs) == (preset, method, PRESETS[preset]["epochs"])
+
+
+def test_an_override_replaces_the_preset_and_none_keeps_it() -> None:
+    recipe = Recipe.from_preset("quick", backbone="x", epochs=7, rank=None)
+    assert (recipe.epochs, recipe.rank) == (7, 8)
+
+
+def test_lora_and_wara_start_from_the_same_options() -> None:
+    lora, wara = (Recipe.from_preset("quick", backbone="x", method=m).to_dict() for m in ("lora", "wara"))
+    assert {key for key in lora if lora[key] != wara[key]} == {"method"}
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "seen"),
+    [
+        ({"rank": 0}, "rank", "0"),
+        ({"rank": "8"}, "rank", "8"),
+        ({"rank": True}, "rank", "True"),
+        ({"epochs": 0}, "epochs", "0"),
+        ({"batch_size": -1}, "batch size", "-1"),
+        ({"learning_rate": 0.0}, "learning rate", "0.0"),
+        ({"learning_rate": float("nan")}, "learning rate", "nan"),
+        ({"warmup": 1.5}, "warmup", "1.5"),
+        ({"seed": -1}, "seed", "-1"),
+        ({"seed": 2**31}, "seed", str(2**31)),
+        ({"wavelet": "morlet"}, "wavelet", "morlet"),
+        ({"gains": "many"}, "gains", "many"),
+        ({"method": "dora"}, "method", "dora"),
+        ({"device": "tpu"}, "device", "tpu"),
+        ({"class_balanced": "yes"}, "class balanced", "yes"),
+    ],
+)
+def test_a_wrong_value_is_named_with_a_remedy(options: dict[str, Any], what: str, seen: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe.from_preset(**{"preset": "quick", "backbone": "x", **options})
+    assert (caught.value.what, caught.value.seen) == (f"The option {what} cannot be used", seen)
+    assert caught.value.remedy.startswith("Use ")
+
+
+def test_an_unknown_option_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"Unknown option \(seen: rnk\).*rank"):
+        Recipe.from_preset("quick", backbone="x", rnk=8)
