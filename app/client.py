@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
 
@@ -97,11 +97,11 @@ class Backend:
 
     async def health(self) -> dict[str, Any]:
         """Version, device, disk and the notice about backbones."""
-        return await self._json("health")
+        return cast("dict[str, Any]", await self._json("health"))
 
     async def backbones(self) -> list[dict[str, Any]]:
         """Backbones, best first."""
-        return (await self._json("backbones"))["items"]
+        return cast("list[dict[str, Any]]", (await self._json("backbones"))["items"])
 
     async def datasets(self) -> list[dict[str, Any]]:
         """Data sets, newest first."""
@@ -109,15 +109,17 @@ class Backend:
 
     async def dataset(self, dataset_id: str) -> dict[str, Any]:
         """One data set."""
-        return await self._json("datasets", dataset_id)
+        return cast("dict[str, Any]", await self._json("datasets", dataset_id))
 
     async def report(self, dataset_id: str) -> dict[str, Any]:
         """Counts, split, leaks and what was passed over."""
-        return await self._json("datasets", dataset_id, "report")
+        return cast("dict[str, Any]", await self._json("datasets", dataset_id, "report"))
 
     async def images(self, dataset_id: str, *, cls: str | None, limit: int, offset: int) -> dict[str, Any]:
         """A page of a data set's images, with addresses of thumbnails."""
-        return await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
+        return cast(
+            "dict[str, Any]", await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
+        )
 
     async def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set and its images."""
@@ -125,7 +127,7 @@ class Backend:
 
     async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start (or queue) a training."""
-        return (await self._send("POST", "jobs", json=order)).json()
+        return cast("dict[str, Any]", (await self._send("POST", "jobs", json=order)).json())
 
     async def jobs(self) -> list[dict[str, Any]]:
         """Trainings, newest first."""
@@ -159,11 +161,11 @@ class Backend:
 
     async def subband_energy(self, model_id: str) -> dict[str, Any]:
         """Shares of energy by layer and subband."""
-        return await self._json("models", model_id, "analysis", "subband-energy")
+        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "subband-energy"))
 
     async def singular_spectrum(self, model_id: str) -> dict[str, Any]:
         """Singular values of each layer's update."""
-        return await self._json("models", model_id, "analysis", "singular-spectrum")
+        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "singular-spectrum"))
 
 
 def _newest_first(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@
   function showPage(moveFocus) {
     const page = pageNow();
     document.body.dataset.page = page;
+    document.title = `${page[0].toUpperCase()}${page.slice(1)} · WaRA Studio`;
     for (const link of document.querySelectorAll("#studio-header nav a")) {
       if (link.hash === "#" + page) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -122,6 +123,17 @@
     });
   }
 
+  // A link may wish a choice for a form of another page: data-wish="form:field=value".
+  const wishes = new Map();
+  let grantWishes = () => {};
+  document.addEventListener("click", (click) => {
+    const link = click.target.closest("a[data-wish]");
+    if (!link) return;
+    const cut = link.dataset.wish.indexOf("=");
+    wishes.set(link.dataset.wish.slice(0, cut), link.dataset.wish.slice(cut + 1));
+    grantWishes();
+  });
+
   // ---- forms ---------------------------------------------------------------------------------------
   // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
   function form(element, trigger, { changed, submitted } = {}) {
@@ -132,8 +144,19 @@
         const there = value !== undefined && [...select.options].some((option) => option.value === value && !option.disabled);
         if (there && select.value !== value) select.value = value;
         if (!there) chosen.delete(select.name);
+        const wish = `${element.closest(".block").id}:${select.name}`;
+        if ([...select.options].some((option) => option.value === wishes.get(wish))) {
+          const value = wishes.get(wish);
+          wishes.delete(wish);
+          if (select.value !== value) {
+            select.value = value;
+            select.dispatchEvent(new Event("change", { bubbles: true }));
+          }
+        }
       }
     };
+    const grantBefore = grantWishes;
+    grantWishes = () => { grantBefore(); restore(); };
     const fit = () => {
       const method = element.querySelector("input[name=method]:checked")?.value;
       for (const part of element.querySelectorAll("[data-methods]")) {

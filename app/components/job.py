@@ -24,8 +24,8 @@ def phase_words(job: dict[str, Any]) -> str:
     if job["state"] == "queued":
         return "Waiting for the training before it to end"
     if job["state"] == "running":
-        return dict(PHASES).get(job.get("phase") or "", job.get("message") or "Starting")
-    return words.STATES.get(job["state"], job["state"])
+        return dict(PHASES).get(str(job.get("phase")), str(job.get("message") or "Starting"))
+    return words.STATES.get(job["state"], str(job["state"]))
 
 
 def render_badge(job: dict[str, Any]) -> str:
@@ -80,17 +80,18 @@ def render_result(model: dict[str, Any] | None) -> str:
         tile(words.score(test["auroc"]["value"]), "test AUROC", _range(test["auroc"])),
         tile(words.score(test["balanced_accuracy"]["value"]), "balanced accuracy", _range(test["balanced_accuracy"])),
         tile(words.count(model.get("trainable_parameters")), "trained parameters"),
-        tile(words.duration(model.get("seconds")), "in all", f"{words.plural(test['n_images'], 'test image')}"),
+        tile(words.duration(model.get("seconds")), "for everything"),
     ]
-    note = test["auroc"].get("note")
-    hint = f'<p class="hint">AUROC: {escape(note)}</p>' if note else ""
-    return f'<div class="tiles" id="train-result">{"".join(tiles)}</div>{hint}'
+    hint = f"Measured once, on {words.plural(test['n_images'], 'test image')}; in brackets the 95 % intervals."
+    if test["auroc"].get("note"):
+        hint += f" AUROC: {test['auroc']['note']}"
+    return f'<div class="tiles" id="train-result">{"".join(tiles)}</div><p class="hint">{escape(hint)}</p>'
 
 
 def _range(metric: dict[str, Any]) -> str:
     if metric.get("low") is None or metric.get("high") is None:
         return "no interval"
-    return f"95 % interval {words.score(metric['low'])} to {words.score(metric['high'])}"
+    return f"[{words.score(metric['low'])}, {words.score(metric['high'])}]"
 
 
 def _render_end(job: dict[str, Any]) -> str:
@@ -101,11 +102,14 @@ def _render_end(job: dict[str, Any]) -> str:
     if job["state"] == "cancelled":
         return alert("This training was stopped. Start it again on the left whenever you like.", kind="info")
     if job["state"] == "succeeded":
+        model_id = escape(job.get("model_id") or "")
         return (
             f'<div class="next">{icon("check")}<p><strong>The model is ready.</strong> '
             "It was judged on images that it had never seen.</p>"
-            '<a class="button button-primary" href="#classify">Classify images</a>'
-            '<a class="button button-quiet" href="#analyse">See what it learned</a>'
+            f'<a class="button button-primary" href="#classify" data-wish="classify-model:model={model_id}">'
+            "Classify images</a>"
+            f'<a class="button button-quiet" href="#analyse" data-wish="analyse-choice:model={model_id}">'
+            "See what it learned</a>"
             "</div>"
         )
     return ""

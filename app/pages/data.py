@@ -196,7 +196,8 @@ def render_dataset(
     parts = [
         '<div class="title-row">',
         f'<h2 class="big">{escape(dataset["name"])}</h2>',
-        f'<a class="button button-primary" href="#train">{icon("train")}<span>Train on these images</span></a></div>',
+        f'<a class="button button-primary" href="#train" data-wish="train-form:dataset_id={escape(dataset["id"])}">'
+        f"{icon('train')}<span>Train on these images</span></a></div>",
         render_tiles(dataset, report),
         render_leaks(report.get("leaks") or []),
         alerts(report.get("warnings") or []),

@@ -154,6 +154,7 @@ class Studio:
         return job
 
     def classify(self, files: list[Path]) -> Locator:
+        expect(self.page.locator("#classify-model select")).to_be_visible()
         self.page.locator("#classify-images").set_input_files(files)
         results = self.page.locator("#classify-results section[data-state=ready]")
         expect(results.locator(".result")).to_have_count(len(files), timeout=STEP_MS)
