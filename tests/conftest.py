@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["WARA_OFFLINE"] = "true"
+# A test writes no key and no list of weights files into the home of whoever runs it.
+_home = tempfile.TemporaryDirectory(prefix="wara-home-")
+os.environ["WARA_HOME"] = _home.name
 
 import numpy as np  # noqa: E402
 

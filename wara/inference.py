@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wara.backbones import UNTRAINED, Backbone, load_backbone
 from wara.errors import InputError
+from wara.home import remembered_weights
 from wara.imaging import read_square
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
@@ -144,14 +145,17 @@ def recipe_of(stored: dict[str, Any]) -> Recipe:
     """Return the `Recipe` inside a stored recipe.json."""
     names = Recipe.__dataclass_fields__
     fields = {key: value for key, value in stored.items() if key in names and key != "backbone"}
-    return Recipe(backbone=stored.get("backbone_spec") or _spec_of(stored["backbone"]), **fields)
+    return Recipe(backbone=_spec_of(stored["backbone"]), **fields)
 
 
 def _spec_of(backbone: dict[str, Any]) -> str:
-    """Return a spec from what is stored of a backbone; empty for a weights file whose place is not known."""
+    """Return a spec from what is stored of a backbone; empty for a weights file that is not where it was."""
     if backbone["source"] == "untrained":
         return UNTRAINED
-    return str(backbone["name"]) if backbone["source"] == "hub" else ""
+    if backbone["source"] == "hub":
+        return str(backbone["name"])
+    file = remembered_weights(backbone["sha256"])
+    return f"{backbone['name']}:{file}" if file is not None else ""
 
 
 def _batched(images: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tuple[str, bytes]]]:

@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from tests.wara.support import draw_folder, read_rows, small_recipe
 from wara.errors import InputError
@@ -76,3 +79,22 @@ def test_another_backbone_than_the_one_trained_on_is_refused(run: Path, tmp_path
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(InputError, match="not the one that this run was trained on"):
         Predictor.load(tmp_path / "run")
+
+
+def test_a_run_names_no_path_and_still_finds_its_weights_file_until_that_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARA_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_vit", num_classes=2).state_dict(), weights)
+    spec = f"test_vit:{weights}"
+    train(draw_folder(tmp_path / "images"), tmp_path / "run", small_recipe(backbone=spec, epochs=1))
+
+    assert str(tmp_path) not in (tmp_path / "run" / "recipe.json").read_text()
+    assert Predictor.load(tmp_path / "run").backbone.file == "weights.safetensors"
+
+    moved = weights.rename(tmp_path / "moved.safetensors")
+    with pytest.raises(InputError, match="does not say where its backbone's weights file is"):
+        Predictor.load(tmp_path / "run")
+    assert Predictor.load(tmp_path / "run", backbone=f"test_vit:{moved}").backbone.file == "moved.safetensors"

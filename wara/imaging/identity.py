@@ -10,18 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from wara.errors import InputError
+from wara.home import home
 
 KEY_NAME = "patient-key"
 _KEY_BYTES = 32
-
-
-def home() -> Path:
-    """Return the folder of this machine's own files: ``WARA_HOME``, else ~/.local/share/wara-studio."""
-    chosen = os.environ.get("WARA_HOME")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "wara-studio"
 
 
 def pseudonym(patient_id: str) -> str | None:

@@ -29,6 +29,7 @@ from wara.data.split_file import write_split_csv
 from wara.errors import InputError
 from wara.evaluation.card import render_card
 from wara.evaluation.metrics import evaluate
+from wara.home import remember_weights
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
@@ -277,10 +278,11 @@ def _write_recipe(
     out: Path, recipe: Recipe, backbone: Backbone, study: _Study, device: torch.device, resume: bool
 ) -> None:
     catalogue = study.catalogue
+    if backbone.source == "file":
+        remember_weights(backbone.fingerprint, Path(recipe.backbone.partition(":")[2]))
     stored = {
         "format": outputs.FORMAT,
         **recipe.to_dict(),
-        "backbone_spec": recipe.backbone,
         "backbone": {
             "name": backbone.name, "source": backbone.source, "file": backbone.file, "sha256": backbone.fingerprint,
             "pretrained": backbone.pretrained, "patch_size": backbone.patch_size,
