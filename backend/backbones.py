@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wara.backbones import BackboneInfo
     from wara.training.recipe import Recipe
 
+MAX_IMAGE_SIZE = 2048
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
 
@@ -123,21 +124,22 @@ def check_fits(offer: Offer, recipe: Recipe) -> None:
     from wara.backbones import UNTRAINED, load_backbone
     from wara.backbones import Backbone as Loaded
     from wara.training.methods import build
+    from wara.tuner import token_grid
 
     if offer.info.spec == UNTRAINED:
         build(load_backbone(UNTRAINED, 2), recipe)
         return
     options: dict[str, Any] = {} if recipe.image_size is None else {"img_size": recipe.image_size}
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(offer.info.name, num_classes=2, **options)
-    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+    with torch.device("meta"):
+        model = timm.create_model(offer.info.name, num_classes=2, **options)
+    grid = token_grid(model)
+    if min(grid.height, grid.width) < 2 or (recipe.image_size or 0) > MAX_IMAGE_SIZE:
         raise InputError(
             "The backbone cannot take images of this size",
-            seen=recipe.image_size,
-            remedy="Leave the image size empty to take the backbone's own.",
+            seen=f"{recipe.image_size} pixels, {grid.height} x {grid.width} patches",
+            remedy=f"Leave the image size empty to take the backbone's own, or use at most {MAX_IMAGE_SIZE}.",
             code="recipe-image-size",
-        ) from error
+        )
     classifier = model.pretrained_cfg.get("classifier") or "head"
     build(
         Loaded(

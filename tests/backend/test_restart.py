@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from backend.jobs.process import ROOT, ProcessIdentity
-from tests.backend.support import API, Server, Studio, study, wait_until
+from tests.backend.support import API, Server, Studio, assert_problem, study, wait_until
 
 
 @pytest.fixture
@@ -112,3 +113,29 @@ def test_a_port_in_use_and_a_wrong_setting_are_said_in_words(server: Server) -> 
         )  # fmt: skip
         assert refused.returncode == 2
         assert words in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
+    studio = server.start()
+    address = (studio.http.base_url.host, studio.http.base_url.port)
+    head = (
+        f"POST {API}/datasets HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nContent-Length: 9000000\r\n"
+        "Content-Type: multipart/form-data; boundary=xyz\r\n\r\n"
+        '--xyz\r\nContent-Disposition: form-data; name="files"; filename="a/1.png"\r\n\r\n'
+    )
+    with socket.create_connection(address) as connection:
+        connection.sendall(head.encode() + bytes(3_000_000))
+        wait_until(lambda: list(server.folder.glob("staging/*/incoming/*/1")))
+    wait_until(lambda: studio.http.get(f"{API}/datasets").json()["items"] == [])
+    wait_until(lambda: list((server.folder / "staging").iterdir()) == [])
+    assert "Traceback" not in server.log()
+
+
+def test_a_refused_upload_is_answered_though_much_of_it_is_still_to_come(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", WARA_MAX_UPLOAD_MB="1")
+    server.folder.mkdir()
+    try:
+        answer = server.start().upload({"a/1.png": bytes(40_000_000)})
+        assert_problem(answer, 413, "upload-too-large")
+    finally:
+        server.stop(signal.SIGKILL)

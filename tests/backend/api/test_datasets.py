@@ -215,3 +215,19 @@ def test_progress_is_shown_while_images_are_checked(studio: Studio) -> None:
         return bool(found["status"] == "ready")
 
     wait_until(seen)
+
+
+def test_a_table_can_stand_beside_the_zip_it_labels(studio: Studio) -> None:
+    images = {f"{index}.png": png(index) for index in range(8)}
+    rows = [f"{index}.png,{'sick' if index % 2 else 'well'}" for index in range(8)]
+    table = "\n".join(["file,label", *rows]).encode()
+    found = studio.ready({"films.zip": make_zip(images), "truth.csv": table}, labels="truth.csv")
+    assert (found["layout"], found["images"]) == ("csv", 8)
+
+
+def test_a_data_set_can_be_deleted_while_it_is_checked(studio: Studio, settings: Settings) -> None:
+    dataset_id = studio.upload(study(150)).json()["id"]
+    assert studio.http.delete(f"{API}/datasets/{dataset_id}").status_code == 204
+    # The check of the next one begins only when that of the deleted one has ended.
+    assert studio.ready(study(5))["images"] == 10
+    assert len(stored(settings, "datasets")) == 1
