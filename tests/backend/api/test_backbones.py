@@ -52,9 +52,10 @@ def test_weights_of_the_settings_stand_first_under_a_name_without_a_path(tmp_pat
         too_large = order | {"backbone": first["id"], "recipe": {"rank": 193}}
         problem = assert_problem(studio.http.post(f"{API}/jobs", json=too_large), 422, "recipe-adapter")
         assert "192" in problem["detail"]
-        odd_size = order | {"backbone": first["id"], "recipe": {"image_size": 225}}
-        problem = assert_problem(studio.http.post(f"{API}/jobs", json=odd_size), 422, "recipe-image-size")
-        assert "225" in problem["detail"]
+        for pixels in (16, 100_000):
+            odd_size = order | {"backbone": first["id"], "recipe": {"image_size": pixels}}
+            problem = assert_problem(studio.http.post(f"{API}/jobs", json=odd_size), 422, "recipe-image-size")
+            assert f"{pixels} pixels" in problem["detail"]
 
 
 def test_uploaded_weights_that_fit_are_offered(studio: Studio, weights: Path) -> None:
