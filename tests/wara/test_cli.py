@@ -1,0 +1,280 @@
+"""The command line as a person types it: the whole path once, and every wrong input answered in plain words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import onnxruntime
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from tests.wara.support import draw_folder, read_rows
+from wara.cli import app, main
+from wara.inference import Predictor
+
+QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+def wara(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wara", *map(str, words)], capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("cli") / "images")
+
+
+@pytest.fixture(scope="module")
+def run(images: Path) -> Path:
+    out = images.parent / "run"
+    done = wara("train", images, "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    """Run the command line in this process and return what it said on its way out with status 2."""
+    monkeypatch.setattr(sys, "argv", ["wara", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_training_prints_the_metrics_and_is_quiet_where_there_is_no_terminal(images: Path, tmp_path: Path) -> None:
+    done = wara("train", images, "--out", tmp_path / "run", *QUICK)
+
+    assert done.returncode == 0
+    assert "AUROC" in done.stdout
+    assert "trained parameters" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    assert "its scores mean nothing" in done.stderr  # the untrained backbone is called so
+
+
+def test_a_run_predicts_new_images_into_a_csv(run: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+
+    done = wara("predict", run, images / "left", tmp_path / "broken.png", "--csv", tmp_path / "out.csv")
+
+    rows = read_rows(tmp_path / "out.csv")
+    assert done.returncode == 0
+    assert len(rows) == 13
+    assert rows[0]["predicted"] in ("left", "right")
+    assert float(rows[0]["p_left"]) + float(rows[0]["p_right"]) == pytest.approx(1, abs=1e-5)
+    assert rows[-1]["predicted"] == ""
+    assert rows[-1]["error"]
+    assert "1 of 13 files could not be read" in done.stdout
+
+
+def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:
+    done = wara("analyse", run, images, "--out", tmp_path / "figures")
+
+    names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert done.returncode == 0
+    assert {"subband_energy.json", "singular_spectrum.json", "subband_energy.png", "singular_spectrum.png"} <= names
+
+
+def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "set")
+    (folder / "left" / "notes.png").write_text("text")
+
+    done = wara("check", folder)
+
+    assert done.returncode == 0
+    assert "24 images, 2 classes" in done.stdout
+    assert "1 files passed over" in done.stdout
+    assert "train" in done.stdout
+
+
+def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, tmp_path: Path) -> None:
+    done = wara("export", run, "--format", "onnx", "--out", tmp_path / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    predictor = Predictor.load(run, device="cpu")
+    predictor._precision = "float32"
+    content = [(p.name, p.read_bytes()) for p in sorted((images / "left").iterdir())[:3]]
+    expected = [p.probabilities for p in predictor.predict(content)]
+
+    from wara.inference import read_rgb_square
+
+    squares = [read_rgb_square(data, name, 224, "pad") for name, data in content]
+    import numpy as np
+
+    tensors = predictor.normalised(np.stack(squares)).numpy()
+    logits = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"images": tensors})[0]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    np.testing.assert_allclose(shares[:, 0], [p["left"] for p in expected if p], atol=1e-5)
+
+
+def test_peft_export_holds_the_adapter_and_a_merge_is_refused_with_the_reason(run: Path, tmp_path: Path) -> None:
+    assert wara("export", run, "--format", "peft", "--out", tmp_path / "a.zip").returncode == 0
+    assert set(zipfile.ZipFile(tmp_path / "a.zip").namelist()) == {"adapter_config.json", "adapter_model.safetensors"}
+
+    refused = wara("export", run, "--format", "merged", "--out", tmp_path / "m.safetensors")
+
+    assert refused.returncode == 2
+    assert "not a weight" in refused.stderr
+    assert "gains differ" in refused.stderr
+
+
+def test_a_lora_run_exports_merged_weights(images: Path, tmp_path: Path) -> None:
+    assert wara("train", images, "--out", tmp_path / "run", "--method", "lora", *QUICK).returncode == 0
+    done = wara("export", tmp_path / "run", "--format", "merged", "--out", tmp_path / "m.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert load_file(tmp_path / "m.safetensors")["blocks.0.attn.qkv.weight"].shape == (288, 96)
+
+
+def test_help_lists_the_commands() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for command in ("check", "train", "predict", "analyse", "export"):
+        assert command in result.output
+
+
+# What goes wrong, and what is said about it. Each case lays out a folder and returns the words of the command.
+
+
+def empty_folder(root: Path) -> list[object]:
+    (root / "set").mkdir()
+    return [root / "set"]
+
+
+def one_class(root: Path) -> list[object]:
+    folder = draw_folder(root / "set")
+    for file in (folder / "right").iterdir():
+        file.unlink()
+    (folder / "right").rmdir()
+    return [folder]
+
+
+def one_image_in_a_class(root: Path) -> list[object]:
+    folder = draw_folder(root / "set")
+    for file in sorted((folder / "right").iterdir())[1:]:
+        file.unlink()
+    return [folder]
+
+
+def only_text_named_png(root: Path) -> list[object]:
+    for name in ("a", "b"):
+        (root / "set" / name).mkdir(parents=True)
+        for number in range(3):
+            (root / "set" / name / f"{number}.png").write_text(f"hello {name} {number}")
+    return [root / "set"]
+
+
+def only_dicom_without_pixels(root: Path) -> list[object]:
+    source = get_testdata_file("rtplan.dcm")
+    for name in ("a", "b"):
+        (root / "set" / name).mkdir(parents=True)
+        for number in range(3):
+            data = pydicom.dcmread(source)
+            data.InstanceNumber = number
+            data.save_as(root / "set" / name / f"{number}.dcm")
+    return [root / "set"]
+
+
+def csv_with_missing_files(root: Path) -> list[object]:
+    folder = draw_folder(root / "set")
+    (root / "l.csv").write_text("file,label\nleft/00.png,a\nleft/none.png,a\nright/00.png,b\n")
+    return [folder, "--labels", root / "l.csv"]
+
+
+def csv_without_labels(root: Path) -> list[object]:
+    folder = draw_folder(root / "set")
+    (root / "l.csv").write_text("file,diagnosis\nleft/00.png,a\n")
+    return [folder, "--labels", root / "l.csv"]
+
+
+def zip_that_climbs_out(root: Path) -> list[object]:
+    with zipfile.ZipFile(root / "set.zip", "w") as archive:
+        archive.writestr("../evil.png", b"x")
+    return [root / "set.zip"]
+
+
+def encrypted_zip(root: Path) -> list[object]:
+    with zipfile.ZipFile(root / "set.zip", "w") as archive:
+        archive.writestr("a/1.png", b"x")
+    raw = bytearray((root / "set.zip").read_bytes())
+    raw[6] |= 1  # the flag "encrypted", in the local header
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1  # and in the central directory
+    (root / "set.zip").write_bytes(raw)
+    return [root / "set.zip"]
+
+
+def no_such_folder(root: Path) -> list[object]:
+    return [root / "nothing-here"]
+
+
+WRONG_DATA = {
+    "empty folder": (empty_folder, "empty"),
+    "one class": (one_class, "left"),
+    "one image in a class": (one_image_in_a_class, "right"),
+    "text named .png": (only_text_named_png, "read"),
+    "DICOM without pixels": (only_dicom_without_pixels, "read"),
+    "CSV that names missing files": (csv_with_missing_files, "none.png"),
+    "CSV without labels": (csv_without_labels, "label"),
+    "zip with ../": (zip_that_climbs_out, ".."),
+    "encrypted zip": (encrypted_zip, "password"),
+    "no such folder": (no_such_folder, "nothing-here"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DATA)
+def test_wrong_data_is_answered_in_plain_words(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, part = WRONG_DATA[case]
+    error = said(capsys, monkeypatch, "train", *make(tmp_path), "--out", tmp_path / "run", *QUICK)
+    assert error.startswith("Error: ") or "\nError: " in error
+    assert part in error
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--rank", "0"], "The option rank cannot be used (seen: 0)"),
+        (["--rank", "97"], "Use a rank of 1 to 96"),
+        (["--backbone", "vit_huge_nonsense"], "Unknown backbone (seen: vit_huge_nonsense)"),
+        (["--backbone", "deit_tiny_patch16_224:gone.safetensors"], "weights file does not exist"),
+        (["--method", "dora"], "The option method cannot be used (seen: dora)"),
+        (["--wavelet", "bior4.4", "--levels", "9"], "levels=9"),
+        (["--device", "cuda:9"], "The option device cannot be used"),
+    ],
+)
+def test_wrong_options_are_answered_in_plain_words(
+    options: list[str],
+    part: str,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert part in said(capsys, monkeypatch, "train", images, "--out", tmp_path / "run", *QUICK, *options)
+
+
+def test_a_full_disk_is_answered_in_plain_words(images: Path, tmp_path: Path) -> None:
+    """A real process whose files may not grow beyond 200 kB: the pixels of 24 images do not fit."""
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        f"sys.argv = ['wara', 'train', {str(images)!r}, '--out', {str(tmp_path / 'run')!r}, '--epochs', '1'];"
+        "from wara.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
+
+    assert done.returncode == 2
+    assert "space" in done.stderr
+    assert "Traceback" not in done.stderr
