@@ -160,7 +160,9 @@
     const fit = () => {
       const method = element.querySelector("input[name=method]:checked")?.value;
       for (const part of element.querySelectorAll("[data-methods]")) {
-        part.disabled = method !== undefined && !part.dataset.methods.split(" ").includes(method);
+        const off = method !== undefined && !part.dataset.methods.split(" ").includes(method);
+        // Writing the same value again would count as a change, and call this again without end.
+        if (part.disabled !== off) part.disabled = off;
       }
     };
     const values = () => {

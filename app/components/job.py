@@ -165,6 +165,7 @@ def render_curves(history: list[dict[str, Any]], *, running: bool) -> str:
         ],
         x_label="passes through the images (epochs)",
         x_max=epochs,
+        y_range=(0.0, max(max(row["train_loss"], row["val_loss"]) for row in history)),
     )
     scored = [(row["epoch"], row["val_auroc"]) for row in history if row.get("val_auroc") is not None]
     auroc = line_chart(

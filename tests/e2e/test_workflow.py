@@ -155,6 +155,25 @@ def test_text_from_files_is_shown_as_text(studio: Studio, tmp_path: Path) -> Non
     expect(detail.locator("#data-classes")).to_contain_text("${alert(2)}")
 
 
+def test_options_that_a_method_lacks_are_neither_shown_nor_sent(studio: Studio, images: Path) -> None:
+    page = studio.page
+    studio.open()
+    studio.upload(images)
+    studio.uploaded(44)
+    studio.go("train")
+    page.locator("#advanced > summary").click()
+    page.locator("#f-rank").fill("4")
+    page.locator("#f-wavelet").select_option("db2")
+    page.get_by_label("Last layer only").check()
+    expect(page.locator("#f-wavelet")).to_be_hidden()
+    expect(page.locator("#f-rank")).to_be_hidden()
+    sent = page.evaluate("Object.fromEntries(new FormData(document.querySelector('#train-form form')))")
+    assert sent["method"] == "linear-probe" and "wavelet" not in sent and "rank" not in sent
+    page.get_by_label("LoRA").check()
+    expect(page.locator("#f-rank")).to_be_visible()
+    expect(page.locator("#f-wavelet")).to_be_hidden()
+
+
 def test_the_keyboard_reaches_pages_choices_and_theme(studio: Studio, images: Path) -> None:
     page = studio.page
     studio.open()
