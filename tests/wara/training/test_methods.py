@@ -1,0 +1,78 @@
+"""What each method trains, and at which step size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.wara.support import small_recipe
+from wara.backbones import load_backbone
+from wara.errors import InputError
+from wara.training.methods import (
+    build,
+    count_parameters,
+    load,
+    load_trained_state,
+    parameter_groups,
+    save,
+    trained_state,
+)
+from wara.training.recipe import METHODS
+
+# 4 blocks of width 96, 3 classes: the head has 3 * 97 numbers; rank 8 and 7 subbands.
+HEAD = 3 * 97
+ADAPTER = {
+    "wara": 4 * (8 * 96 + 288 * 8 + 7), "tiny-wara": 4 * (64 + 7), "lora": 4 * (8 * 96 + 288 * 8), "linear-probe": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ADAPTER)
+def test_exactly_the_adapter_and_the_head_are_trained(method: str) -> None:
+    backbone = load_backbone("vit_tiny_untrained", 3)
+    model = build(backbone, small_recipe(method=method))
+    assert count_parameters(model, backbone) == (ADAPTER[method] + HEAD, ADAPTER[method])
+
+
+def test_full_fine_tuning_trains_everything() -> None:
+    backbone = load_backbone("vit_tiny_untrained", 3)
+    everything = sum(p.numel() for p in backbone.model.parameters())
+    assert count_parameters(build(backbone, small_recipe(method="full")), backbone) == (everything, everything - HEAD)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_head_and_adapter_have_step_sizes_of_their_own_and_vectors_no_decay(method: str) -> None:
+    backbone = load_backbone("vit_tiny_untrained", 3)
+    recipe = small_recipe(method=method, learning_rate=0.5, head_learning_rate=0.25, weight_decay=0.125)
+    model = build(backbone, recipe)
+
+    groups = parameter_groups(model, backbone, recipe)
+
+    grouped = [p for group in groups for p in group["params"]]
+    assert len(grouped) == len({id(p) for p in grouped}) == sum(p.requires_grad for p in model.parameters())
+    assert sum(p.numel() for g in groups if g["lr"] == 0.25 for p in g["params"]) == HEAD
+    assert all(g["weight_decay"] == (0.125 if p.dim() > 1 else 0) for g in groups for p in g["params"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saving_and_loading_onto_a_fresh_backbone_gives_the_same_outputs(method: str, tmp_path: Path) -> None:
+    recipe = small_recipe(method=method)
+    model = build(load_backbone("vit_tiny_untrained", 3), recipe).eval()
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    save(model, recipe, tmp_path)
+    images = torch.randn(2, 3, 224, 224)
+
+    loaded = load(load_backbone("vit_tiny_untrained", 3), recipe, tmp_path)
+
+    assert torch.equal(loaded(images), model(images))
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_a_state_of_another_method_is_refused() -> None:
+    wara = build(load_backbone("vit_tiny_untrained", 3), small_recipe())
+    lora = build(load_backbone("vit_tiny_untrained", 3), small_recipe(method="lora"))
+    with pytest.raises(InputError, match="another method or another rank"):
+        load_trained_state(lora, trained_state(wara))
