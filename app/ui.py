@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-
-# Read by Gradio when it is imported: no page view is ever reported anywhere.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
 from typing import Any
 
 import gradio as gr
@@ -51,6 +46,8 @@ def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
+        # Files go to the API alone; Gradio's own upload route has nothing to take.
+        max_file_size="1kb",
         favicon_path=str(ASSETS / "favicon.svg"),
     )
     pages = fastapi_app.routes[-1]

@@ -111,7 +111,8 @@ def render_figures(
     plots = "".join(_figure(known[key], "subband-energy", f"Subband energy of {side}{of_class}", what) for key in shown)
     layer = f"layer {values['layer']}" if values["layer"] else "all layers"
     options = {"layer": values["layer"], "compare": values["compare"]}
-    drawn = _figure(known[values["model"]], "singular-spectrum", f"Singular spectrum, {layer}", options)
+    other = known[values["compare"]]["name"] if values["compare"] else ""
+    drawn = _figure(known[values["model"]], "singular-spectrum", f"Singular spectrum, {layer}", options, other)
     return (
         "<article>"
         + _plot("plot-energy", "Scales of detail", "subband energy", plots, READ_ENERGY, _basis(energy))
@@ -130,10 +131,14 @@ def _plot(elem_id: str, title: str, term: str, figures: str, reading: tuple[str,
     )
 
 
-def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str]) -> str:
-    """A figure drawn for the light and for the dark page; only the one that is shown is fetched."""
+def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str], beside: str = "") -> str:
+    """A figure drawn for the light and for the dark page; only the one that is shown is fetched.
+
+    ``beside`` is the name of a second model that the same figure shows.
+    """
+    name = model["name"] + (f" and {beside}" if beside else "")
     address = ("models", model["id"], "analysis")
-    text = escape(f"{title}: {model['name']}")
+    text = escape(f"{title}: {name}")
     images = "".join(
         f'<img class="only-{theme}" loading="lazy" alt="{text}"'
         f' src="{escape(browser_url(*address, kind + ".png", theme=theme, **options))}">'
@@ -142,7 +147,7 @@ def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str
     picture = escape(browser_url(*address, kind + ".png", theme="light", **options))
     data = escape(browser_url(*address, kind))
     return (
-        f"<figure><figcaption><b>{escape(model['name'])}</b><span>"
+        f"<figure><figcaption><b>{escape(name)}</b><span>"
         f'<a class="link" href="{picture}" download="{kind}.png">{icon("download")}Figure</a>'
         f'<a class="link" href="{data}" download="{kind}.json">{icon("download")}Data</a></span></figcaption>'
         f"{images}</figure>"
