@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 
 from backend.api.dependencies import ModelDep, SessionDep, StorageDep
 from backend.api.schemas import PROBLEMS
@@ -19,39 +20,57 @@ Theme = Annotated[Literal["light", "dark"], Query()]
 PNG: dict[str, Any] = {"response_class": Response, "responses": {200: {"content": {"image/png": {}}}}}
 
 
+Side = Annotated[Literal["update", "tokens"], Query(description="energy of the update or of the tokens")]
+Class = Annotated[str | None, Query(description="only images of this class")]
+Compare = Annotated[str | None, Query(description="id of another model to draw beside it")]
+
+
 @router.get("/subband-energy")
-def subband_energy(model: ModelDep, storage: StorageDep) -> dict[str, Any]:
-    """Return the shares of energy by layer and subband, of the tokens and of the update, overall and by class."""
-    return _data(storage, model, "subband_energy")
+def subband_energy(model: ModelDep, storage: StorageDep, of: Side = "update", cls: Class = None) -> dict[str, Any]:
+    """Return the shares of energy by layer and subband, of the tokens and of the update, overall and by class.
+
+    `reading` says in plain words what the figure of the same options shows.
+    """
+    from wara.analysis.reading import read_subband_energy
+
+    data = _energy(storage, model, cls)
+    return {**data, "reading": read_subband_energy(data, of=of, cls=cls)}
 
 
 @router.get("/subband-energy.png", **PNG)
 def subband_energy_figure(
     model: ModelDep,
     storage: StorageDep,
-    of: Annotated[Literal["update", "tokens"], Query()] = "update",
-    cls: Annotated[str | None, Query(description="only images of this class")] = None,
+    of: Side = "update",
+    cls: Class = None,
     theme: Theme = "light",
 ) -> Response:
     """Draw the shares as a heat map, layers by subbands."""
     from wara.analysis.figures import draw_subband_energy
 
-    data = _data(storage, model, "subband_energy")
-    if cls is not None:
-        _require(cls, list(data["per_class"]), "class", "class-not-found")
+    data = _energy(storage, model, cls)
     return _png(draw_subband_energy(data, of=of, cls=cls, theme=theme))
 
 
 @router.get("/singular-spectrum")
 def singular_spectrum(
-    model: ModelDep, storage: StorageDep, layer: Annotated[str | None, Query(description="only this layer")] = None
+    model: ModelDep,
+    session: SessionDep,
+    storage: StorageDep,
+    layer: Annotated[str | None, Query(description="only this layer")] = None,
+    compare: Compare = None,
 ) -> dict[str, Any]:
-    """Return the singular values of each layer's update, with effective rank and the base weight's values."""
-    data = _data(storage, model, "singular_spectrum")
+    """Return the singular values of each layer's update, with effective rank and the base weight's values.
+
+    `reading` says in plain words what the figure of the same options shows.
+    """
+    from wara.analysis.reading import read_singular_spectrum
+
+    data, other = _spectra(session, storage, model, layer, compare)
+    reading = read_singular_spectrum(data, layer=layer, compare=other)
     if layer is not None:
-        _require(layer, _layers(data), "layer", "layer-not-found")
         data["layers"] = [entry for entry in data["layers"] if entry["name"] == layer]
-    return data
+    return {**data, "reading": reading}
 
 
 @router.get("/singular-spectrum.png", **PNG)
@@ -60,22 +79,36 @@ def singular_spectrum_figure(
     session: SessionDep,
     storage: StorageDep,
     layer: Annotated[str | None, Query()] = None,
-    compare: Annotated[str | None, Query(description="id of another model to draw beside it")] = None,
+    compare: Compare = None,
     theme: Theme = "light",
 ) -> Response:
     """Draw the singular spectrum of all layers, or of one, if wanted beside another model's."""
     from wara.analysis.figures import draw_singular_spectrum
 
+    data, other = _spectra(session, storage, model, layer, compare)
+    return _png(draw_singular_spectrum(data, layer=layer, compare=other, theme=theme))
+
+
+def _energy(storage: Storage, model: Model, cls: str | None) -> dict[str, Any]:
+    data = _data(storage, model, "subband_energy")
+    if cls is not None:
+        _require(cls, list(data["per_class"]), "class", "class-not-found")
+    return data
+
+
+def _spectra(
+    session: Session, storage: Storage, model: Model, layer: str | None, compare: str | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the model's spectrum and the one to draw beside it, once layer and model are known to be there."""
     data = _data(storage, model, "singular_spectrum")
     if layer is not None:
         _require(layer, _layers(data), "layer", "layer-not-found")
-    other = None
-    if compare is not None:
-        found = session.get(Model, compare)
-        if found is None:
-            raise not_found("model", compare)
-        other = _data(storage, found, "singular_spectrum")
-    return _png(draw_singular_spectrum(data, layer=layer, compare=other, theme=theme))
+    if compare is None:
+        return data, None
+    found = session.get(Model, compare)
+    if found is None:
+        raise not_found("model", compare)
+    return data, _data(storage, found, "singular_spectrum")
 
 
 def _data(storage: Storage, model: Model, name: str) -> dict[str, Any]:

@@ -135,6 +135,19 @@ def test_shares_of_energy_sum_to_one(http: Any, model: str, of: str) -> None:
         assert sum(row) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_reading_in_plain_words_comes_with_the_data_and_follows_the_options(http: Any, model: str) -> None:
+    energy = [
+        http.get(f"{model}/analysis/subband-energy", params=options).json()["reading"]
+        for options in ({}, {"of": "tokens"}, {"cls": "fine"})
+    ]
+    assert len(set(energy)) == 3
+    assert "the class 'fine'" in energy[2]
+    options = {"compare": model.rpartition("/")[2]}
+    alone = http.get(f"{model}/analysis/singular-spectrum").json()["reading"]
+    assert http.get(f"{model}/analysis/singular-spectrum", params=options).json()["reading"] != alone
+    assert_problem(http.get(f"{model}/analysis/subband-energy?cls=other"), 422, "class-not-found")
+
+
 @pytest.mark.parametrize(
     "path",
     [
