@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wara.errors import InputError
     from wara.inference import Prediction, Predictor
 
 
@@ -26,7 +27,9 @@ class PredictorCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def predict(self, model_id: str, run: Path, backbone: str, images: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+    def predict(
+        self, model_id: str, run: Path, backbone: str, images: Iterable[tuple[str, bytes | InputError]]
+    ) -> list[Prediction]:
         """Classify images with a warm model; a second call for a model that is loading waits for it."""
         with self._lock:
             entry = self._entries.setdefault(model_id, _Entry())

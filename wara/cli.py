@@ -181,15 +181,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
+def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
     """Yield name and content of image files, those in folders included; one image in memory at a time."""
     from wara.data.sources import open_source
 
     for path in paths:
         if path.is_dir():
             with open_source(path) as source:
-                for name in source.names():
-                    yield name, source.read(name)
+                yield from source.contents()
             continue
         if not path.is_file():
             raise InputError("There is no such file", seen=path.name, remedy="Check the path.", code="file-missing")

@@ -92,19 +92,21 @@ class Predictor:
         set_fused_attention(model, place, training=False)
         return cls(model, loaded, stored, place, recipe.precision)
 
-    def predict(self, images: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+    def predict(self, images: Iterable[tuple[str, bytes | InputError]]) -> list[Prediction]:
         """Classify images; one that cannot be read gets its reason and does not stop the others.
 
         Args:
-            images: name and file content of each.
+            images: name and file content of each, or the reason why there is no content (a damaged zip member, say).
         """
         return [prediction for batch in _batched(images, _BATCH) for prediction in self._predict_batch(batch)]
 
-    def _predict_batch(self, batch: list[tuple[str, bytes]]) -> list[Prediction]:
+    def _predict_batch(self, batch: list[tuple[str, bytes | InputError]]) -> list[Prediction]:
         errors: dict[int, str] = {}
         squares: list[NDArray[np.uint8]] = []
         for position, (name, content) in enumerate(batch):
             try:
+                if isinstance(content, InputError):
+                    raise content
                 squares.append(read_rgb_square(content, name, self.backbone.size, self._fit))
             except InputError as error:
                 errors[position] = error.sentence()
@@ -158,8 +160,10 @@ def _spec_of(backbone: dict[str, Any]) -> str:
     return f"{backbone['name']}:{file}" if file is not None else ""
 
 
-def _batched(images: Iterable[tuple[str, bytes]], size: int) -> Iterator[list[tuple[str, bytes]]]:
-    batch: list[tuple[str, bytes]] = []
+def _batched(
+    images: Iterable[tuple[str, bytes | InputError]], size: int
+) -> Iterator[list[tuple[str, bytes | InputError]]]:
+    batch: list[tuple[str, bytes | InputError]] = []
     for image in images:
         batch.append(image)
         if len(batch) == size:

@@ -158,7 +158,7 @@ def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionL
     )
 
 
-def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes]]:
+def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes | InputError]]:
     """Give one image after the other, so that only a batch of them is in memory."""
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
         path = files[0].path.rename(files[0].path.with_name(PurePosixPath(files[0].name).name))
@@ -168,10 +168,9 @@ def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes]]:
         yield file.name, file.path.read_bytes()
 
 
-def _unpacked(path: Path) -> Iterator[tuple[str, bytes]]:
+def _unpacked(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
     with open_source(path) as source:
-        for name in source.names():
-            yield name, source.read(name)
+        yield from source.contents()
 
 
 def _table(answer: PredictionList) -> str:

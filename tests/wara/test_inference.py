@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.wara.support import draw_folder, read_rows, small_recipe
+from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.inference import Predictor
 from wara.training.run import train
@@ -98,3 +100,18 @@ def test_a_run_names_no_path_and_still_finds_its_weights_file_until_that_moves(
     with pytest.raises(InputError, match="does not say where its backbone's weights file is"):
         Predictor.load(tmp_path / "run")
     assert Predictor.load(tmp_path / "run", backbone=f"test_vit:{moved}").backbone.file == "moved.safetensors"
+
+
+def test_a_damaged_member_of_a_zip_costs_one_image(run: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "new.zip", "w", zipfile.ZIP_STORED) as archive:
+        for name in ("00.png", "01.png"):
+            archive.write(run.parent / "images" / "left" / name, name)
+    raw = bytearray((tmp_path / "new.zip").read_bytes())
+    raw[200] ^= 0xFF  # inside the first member: its checksum does not fit any more
+    (tmp_path / "new.zip").write_bytes(raw)
+
+    with open_source(tmp_path / "new.zip") as source:
+        first, second = Predictor.load(run).predict(source.contents())
+
+    assert first.error
+    assert second.label in ("left", "right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
@@ -51,6 +51,14 @@ class Source(ABC):
         Raises:
             InputError: the file cannot be read, code "unreadable-file".
         """
+
+    def contents(self) -> Iterator[tuple[str, bytes | InputError]]:
+        """Yield every file's name with its content, or with the reason why it cannot be read; one at a time."""
+        for name in self.names():
+            try:
+                yield name, self.read(name)
+            except InputError as error:
+                yield name, error
 
     @abstractmethod
     def stamp(self, name: str) -> str:
