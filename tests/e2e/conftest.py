@@ -8,8 +8,9 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from tests.e2e.support import FLAGS, STEP_MS, Studio, Watch, running_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
+    # Not for the whole run: while Playwright is open, an event loop of its own runs in this thread.
     expect.set_options(timeout=STEP_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
