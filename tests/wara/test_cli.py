@@ -8,16 +8,18 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests.wara.support import draw_folder, read_rows
 from wara.cli import app, main
-from wara.inference import Predictor
+from wara.inference import Predictor, read_rgb_square
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu"]
 
@@ -90,12 +92,14 @@ def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_pa
 def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "set")
     (folder / "left" / "notes.png").write_text("text")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "whole.jpg")
+    (folder / "right" / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-200])
 
     done = wara("check", folder)
 
     assert done.returncode == 0
     assert "24 images, 2 classes" in done.stdout
-    assert "1 files passed over" in done.stdout
+    assert "2 files passed over" in done.stdout
     assert "train" in done.stdout
 
 
@@ -107,11 +111,7 @@ def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, 
     content = [(p.name, p.read_bytes()) for p in sorted((images / "left").iterdir())[:3]]
     expected = [p.probabilities for p in predictor.predict(content)]
 
-    from wara.inference import read_rgb_square
-
     squares = [read_rgb_square(data, name, 224, "pad") for name, data in content]
-    import numpy as np
-
     tensors = predictor.normalised(np.stack(squares)).numpy()
     logits = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"images": tensors})[0]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -128,12 +128,12 @@ def train(
             "peak_memory_mb": peak_memory_mb(device),
             "epochs_run": len(fitted.history),
             "best_epoch": fitted.best_epoch,
-            "seconds": time.perf_counter() - began,
         }
         stored = outputs.read_recipe(out)
         write_figures(
             out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
         )
+        metrics["seconds"] = time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
         card = render_card(stored, metrics, report)
         (out / outputs.CARD).write_text(card, encoding="utf-8")
