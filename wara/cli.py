@@ -212,7 +212,7 @@ def _print_report(view: RunView, report: dict[str, Any]) -> None:
         view.console.print(f"  {escape(entry['name'])}: {entry['count']:,}")
     passed = report["passed_over"]
     if passed["count"]:
-        view.console.print(f"{passed['count']:,} files passed over:")
+        view.console.print(f"{passed['count']:,} {'file' if passed['count'] == 1 else 'files'} passed over:")
         for reason, count in passed["reasons"].items():
             view.console.print(f"  {count:,}: {escape(reason)}")
 
