@@ -159,13 +159,18 @@ class Backend:
         """Delete a model."""
         await self._send("DELETE", "models", model_id)
 
-    async def subband_energy(self, model_id: str) -> dict[str, Any]:
-        """Shares of energy by layer and subband."""
-        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "subband-energy"))
+    async def subband_energy(self, model_id: str, *, of: str = "update", cls: str | None = None) -> dict[str, Any]:
+        """Shares of energy by layer and subband, and how to read the figure of these options."""
+        return cast(
+            "dict[str, Any]", await self._json("models", model_id, "analysis", "subband-energy", of=of, cls=cls)
+        )
 
-    async def singular_spectrum(self, model_id: str) -> dict[str, Any]:
-        """Singular values of each layer's update."""
-        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "singular-spectrum"))
+    async def singular_spectrum(
+        self, model_id: str, *, layer: str | None = None, compare: str | None = None
+    ) -> dict[str, Any]:
+        """Singular values of each layer's update (or of one), and how to read the figure of these options."""
+        path = ("models", model_id, "analysis", "singular-spectrum")
+        return cast("dict[str, Any]", await self._json(*path, layer=layer, compare=compare))
 
 
 def _newest_first(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,17 +14,8 @@ from app.components.html import alert, empty, escape, icon, page_head, panel
 from app.pages.classify import model_words
 
 WITH_ADAPTER = ("wara", "tiny-wara", "lora")
-READ_ENERGY = (
-    "Each row is a layer of the network, from the first to the last; each column a scale of detail, from the coarse "
-    "layout on the left to the finest edges on the right. A row adds up to 100 %.",
-    "Set “Energy of” to the tokens to see what the images themselves hold. Where the update's share is larger than "
-    "the tokens', the training worked on that scale more than the images alone explain.",
-)
-READ_SPECTRUM = (
-    "Left: how many independent directions each layer's update uses, out of the most that it could. Right: how strong "
-    "each direction of one layer is, the strongest first, with the pretrained weight for scale.",
-    "Values far below the limit say that a lower rank would do; values at the limit, that a higher one might help.",
-)
+READ_ENERGY = "The columns run from the coarse layout of the picture on the left to its finest edges on the right."
+READ_SPECTRUM = "Far below the limit, a lower rank would do; at the limit, a higher one might help."
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -44,16 +35,30 @@ def build(backend: Backend) -> dict[str, Any]:
             model = known.get(values.get("model", ""), models[0])
             energy = await backend.subband_energy(model["id"])
             spectrum = await backend.singular_spectrum(model["id"])
+            values = settle(values, model, known, energy, spectrum)
+            readings = await _readings(backend, values)
         except BackendProblem as problem:
             return gr.skip(), alert(problem.sentence), values
-        values = settle(values, model, known, energy, spectrum)
-        return render_choice(models, values, energy, spectrum), render_figures(values, known, energy, spectrum), values
+        return (
+            render_choice(models, values, energy, spectrum),
+            render_figures(values, known, energy, spectrum, readings),
+            values,
+        )
 
     async def changed(event: gr.EventData) -> tuple[Any, ...]:
         return await view((event._data or {}).get("values") or {})
 
     listen(choice.changed, changed, None, outputs)
     return {"show": view, "inputs": [picked], "outputs": outputs}
+
+
+async def _readings(backend: Backend, values: dict[str, str]) -> tuple[str, str]:
+    """What the two figures of this choice show, in the backend's words."""
+    energy = await backend.subband_energy(values["model"], of=values["of"], cls=values["cls"] or None)
+    spectrum = await backend.singular_spectrum(
+        values["model"], layer=values["layer"] or None, compare=values["compare"] or None
+    )
+    return energy["reading"], spectrum["reading"]
 
 
 def _nothing() -> str:
@@ -101,9 +106,13 @@ def render_choice(
 
 
 def render_figures(
-    values: dict[str, str], known: dict[str, dict[str, Any]], energy: dict[str, Any], spectrum: dict[str, Any]
+    values: dict[str, str],
+    known: dict[str, dict[str, Any]],
+    energy: dict[str, Any],
+    spectrum: dict[str, Any],
+    readings: tuple[str, str],
 ) -> str:
-    """Both plots, each with its data and a sentence on how to read it; the second model's beside it."""
+    """Both plots, each with its data and how to read it; the second model's beside it."""
     side = "the update" if values["of"] == "update" else "the tokens"
     of_class = f", class {values['cls']}" if values["cls"] else ", all classes"
     shown = [key for key in (values["model"], values["compare"]) if key]
@@ -115,8 +124,8 @@ def render_figures(
     drawn = _figure(known[values["model"]], "singular-spectrum", f"Singular spectrum, {layer}", options, other)
     return (
         "<article>"
-        + _plot("plot-energy", "Scales of detail", "subband energy", plots, READ_ENERGY, _basis(energy))
-        + _plot("plot-spectrum", "Directions used", "singular spectrum", drawn, READ_SPECTRUM, _ranks(spectrum))
+        + _plot("plot-energy", "Scales of detail", "subband energy", plots, (readings[0], READ_ENERGY), _basis(energy))
+        + _plot("plot-spectrum", "Directions used", "singular spectrum", drawn, (readings[1], READ_SPECTRUM), "")
         + "</article>"
     )
 
@@ -124,10 +133,11 @@ def render_figures(
 def _plot(elem_id: str, title: str, term: str, figures: str, reading: tuple[str, ...], facts: str) -> str:
     """A card: the figures, and beside them how to read them."""
     lines = "".join(f"<p>{escape(line)}</p>" for line in reading)
+    lines += f'<p class="hint">{escape(facts)}</p>' if facts else ""
     return (
         f'<section class="card plot" id="{elem_id}"><div><h2>{title} <small>{term}</small></h2>'
         f'<div class="figures">{figures}</div></div>'
-        f'<aside><h3>How to read it</h3>{lines}<p class="hint">{escape(facts)}</p></aside></section>'
+        f"<aside><h3>How to read it</h3>{lines}</aside></section>"
     )
 
 
@@ -160,11 +170,3 @@ def _basis(energy: dict[str, Any]) -> str:
     number = counts.get("overall", counts.get("all")) if isinstance(counts, dict) else counts
     images = f"Measured on {words.plural(int(number), 'image')}" if number else "Measured"
     return f"{images} with the {energy['wavelet']} wavelet at {words.plural(int(energy['levels']), 'level')}."
-
-
-def _ranks(spectrum: dict[str, Any]) -> str:
-    """The range of effective ranks over the layers."""
-    ranks = [layer["effective_rank"] for layer in spectrum["layers"] if layer.get("effective_rank") is not None]
-    if not ranks:
-        return ""
-    return f"Effective rank of the layers: {min(ranks):.1f} to {max(ranks):.1f}."
