@@ -196,10 +196,6 @@ def _read(
         )
     assert store is not None
     require_trainable(catalogue)
-    if catalogue.passed_over:
-        count = len(catalogue.passed_over)
-        files = "1 file was" if count == 1 else f"{count:,} files were"
-        emit({"type": "warning", "message": f"{files} passed over; the report says why."})
     split = make_split(catalogue, recipe.seed)
     torch.manual_seed(recipe.seed)  # the head's first values depend on the seed alone
     backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
