@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 
 from backend.db import Database, Dataset, Job, Model
 from backend.db.models import FINISHED_STATES, now
@@ -29,6 +30,7 @@ from wara.errors import InputError
 BUSY_SECONDS = 0.2
 IDLE_SECONDS = 5.0
 MAX_EVENT_LOGS = 256
+REPEATED_TROUBLE_SECONDS = 60.0
 
 log = logging.getLogger("backend.jobs")
 
@@ -62,6 +64,10 @@ class Supervisor:
         self._command = command
         self._running: dict[str, JobProcess] = {}
         self._deadlines: dict[str, float] = {}
+        # How jobs ended whose rows could not be written yet, on a full disk for instance: written at a later beat.
+        self._owed: dict[str, tuple[str, dict[str, Any] | None]] = {}
+        self._troubles: dict[str, float] = {}
+        self._reconciled = False
         self._logs: dict[str, EventLog] = {}
         self._logs_lock = threading.Lock()
         self._wake = threading.Event()
@@ -71,7 +77,7 @@ class Supervisor:
     def start(self) -> None:
         """Match the rows with the processes that are there, then begin."""
         self._stopping = False
-        self._reconcile()
+        self._reconcile()  # raises nothing: whatever state the rows are in, the server must start
         self._thread = threading.Thread(target=self._loop, name="job-supervisor", daemon=True)
         self._thread.start()
 
@@ -124,6 +130,9 @@ class Supervisor:
                         remedy="There is nothing to cancel.",
                         code="job-ended",
                     )
+            else:
+                # One that waits to be resumed has a run folder already.
+                shutil.rmtree(self._folder(job_id) / RUN_FOLDER, ignore_errors=True)
         self._wake.set()
 
     def delete(self, job_id: str) -> None:
@@ -156,28 +165,56 @@ class Supervisor:
         while not self._stopping:
             self._wake.clear()
             try:
+                if not self._reconciled:
+                    self._reconcile()
                 self._watch()
                 self._start_queued()
             except Exception as error:
-                # The loop must outlive one job's trouble, or no other job would ever be watched.
-                unexpected(error)
+                # The loop must outlive whatever happens in it, or no job would ever be watched again.
+                self._note_trouble("queue", error)
             self._wake.wait(BUSY_SECONDS if self._running else IDLE_SECONDS)
 
+    def _note_trouble(self, what: str, error: Exception) -> None:
+        """Log an error after which the next beat tries again; at five beats a second, not every time."""
+        moment = time.monotonic()
+        if moment - self._troubles.get(what, -REPEATED_TROUBLE_SECONDS) >= REPEATED_TROUBLE_SECONDS:
+            self._troubles[what] = moment
+            unexpected(error)
+
     def _reconcile(self) -> None:
-        with self._database.session() as session:
-            rows = session.scalars(select(Job).where(Job.state == "running")).all()
+        """Give every row that says "running" its process back, or its end; what fails is tried again by the loop."""
+        self._reconciled = False
+        try:
+            with self._database.session() as session:
+                rows = session.scalars(select(Job).where(Job.state == "running")).all()
+        except OperationalError as error:
+            self._note_trouble("queue", error)
+            return
+        whole = True
         for job in rows:
-            identity = self._identity(job)
-            if identity is not None and identity.is_alive():
-                log.info("Job %s runs on as process %d", job.id, identity.pid)
-                self._running[job.id] = JobProcess(identity)
-            elif job.cancel_requested or (self._folder(job.id) / RESULT_FILE).exists():
-                self._conclude(job.id, None)
-            elif job.attempts >= self._settings.worker_attempts:
-                self._end(job.id, "failed", _gave_up(job.attempts))
-            else:
-                log.info("Job %s was interrupted and is resumed from its last checkpoint", job.id)
-                self._set(job.id, state="queued", pid=None, pid_started=None)
+            if job.id in self._running or job.id in self._owed:
+                continue
+            try:
+                self._match(job)
+            except OperationalError as error:
+                whole = False
+                self._note_trouble(job.id, error)
+            except Exception as error:
+                self._end(job.id, "failed", unexpected(error))
+        self._reconciled = whole
+
+    def _match(self, job: Job) -> None:
+        identity = self._identity(job)
+        if identity is not None and identity.is_alive():
+            log.info("Job %s runs on as process %d", job.id, identity.pid)
+            self._running[job.id] = JobProcess(identity)
+        elif job.cancel_requested or (self._folder(job.id) / RESULT_FILE).exists():
+            self._conclude(job.id, None)
+        elif job.attempts >= self._settings.worker_attempts:
+            self._end(job.id, "failed", _gave_up(job.attempts))
+        else:
+            log.info("Job %s was interrupted and is resumed from its last checkpoint", job.id)
+            self._set(job.id, state="queued", pid=None, pid_started=None)
 
     def _identity(self, job: Job) -> ProcessIdentity | None:
         folder = self._folder(job.id)
@@ -187,17 +224,23 @@ class Supervisor:
         return ProcessIdentity.noted_in(folder)
 
     def _watch(self) -> None:
+        for job_id, (state, problem) in list(self._owed.items()):
+            self._end(job_id, state, problem)
         if not self._running:
             return
         with self._database.session() as session:
             cancelled = set(session.scalars(select(Job.id).where(Job.state == "running", Job.cancel_requested)))
         for job_id, process in list(self._running.items()):
-            if process.has_ended():
-                del self._running[job_id]
-                self._deadlines.pop(job_id, None)
-                self._conclude(job_id, process.exit_code)
-            elif job_id in cancelled:
-                self._press(job_id, process)
+            try:
+                if process.has_ended():
+                    self._conclude(job_id, process.exit_code)
+                    # Only now: a job that could not be concluded is concluded at a later beat.
+                    del self._running[job_id]
+                    self._deadlines.pop(job_id, None)
+                elif job_id in cancelled:
+                    self._press(job_id, process)
+            except Exception as error:
+                self._note_trouble(job_id, error)
 
     def _press(self, job_id: str, process: JobProcess) -> None:
         deadline = self._deadlines.get(job_id)
@@ -216,16 +259,23 @@ class Supervisor:
         free = [device for device in self._devices() if device.spec not in busy]
         for job, device in zip(queued, free, strict=False):
             try:
-                self._start(job, device)
-            except (InputError, OSError) as error:
-                problem = as_problem(error) if isinstance(error, InputError) else unexpected(error)
-                self._end(job.id, "failed", problem)
+                taken = self._take(job, device)
+            except InputError as error:
+                self._end(job.id, "failed", as_problem(error))
+                continue
+            except Exception:
+                self._reconciled = False  # the row may or may not say "running" now
+                raise
+            try:
+                if taken:
+                    self._start(job, device)
+            except Exception as error:
+                self._end(job.id, "failed", as_problem(error) if isinstance(error, InputError) else unexpected(error))
 
-    def _start(self, job: Job, device: Device) -> None:
+    def _take(self, job: Job, device: Device) -> bool:
+        """Mark a job as running, unless it was cancelled since it was listed."""
         self._storage.require_space()
         with self._database.session() as session:
-            dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-            # Only a job that still waits is taken: it may have been cancelled since it was listed.
             taken = session.execute(
                 update(Job)
                 .where(Job.id == job.id, Job.state == "queued")
@@ -238,8 +288,11 @@ class Supervisor:
                     pid_started=None,
                 )
             )
-            if taken.rowcount == 0:  # type: ignore[attr-defined]
-                return
+        return bool(taken.rowcount)  # type: ignore[attr-defined]
+
+    def _start(self, job: Job, device: Device) -> None:
+        with self._database.session() as session:
+            dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
         if dataset is None:
             raise InputError(
                 "The data set of this training is gone",
@@ -253,7 +306,10 @@ class Supervisor:
         write_json(folder / ORDER_FILE, self._order(job, dataset, device))
         process = JobProcess.start(folder, self._command, self._environment(device))
         self._running[job.id] = process
-        self._set(job.id, pid=process.identity.pid, pid_started=process.identity.started)
+        try:
+            self._set(job.id, pid=process.identity.pid, pid_started=process.identity.started)
+        except OperationalError as error:  # it runs and is watched; after a restart its own note finds it
+            self._note_trouble(job.id, error)
         log.info("Job %s runs on %s as process %d", job.id, device.spec, process.identity.pid)
 
     def _order(self, job: Job, dataset: Dataset, device: Device) -> dict[str, Any]:
@@ -265,7 +321,7 @@ class Supervisor:
             "preset": job.preset,
             "method": job.method,
             "backbone": job.backbone_spec,
-            "recipe": {"device": device.type, **job.recipe},
+            "recipe": {**job.recipe, "device": device.type},  # the slot decides
             "resume": job.attempts > 0,
         }
 
@@ -279,22 +335,24 @@ class Supervisor:
 
     def _conclude(self, job_id: str, exit_code: int | None) -> None:
         """Set down how a job ended whose process is gone."""
-        result = self._result(job_id)
         with self._database.session() as session:
             job = session.get(Job, job_id)
-        if job is None:
+        if job is None or job.state != "running":
             return
-        if result is not None and result["state"] == "succeeded":
-            try:
+        try:
+            result = self._result(job_id)
+            if result is not None and result["state"] == "succeeded":
                 self._keep_model(job)
-            except (InputError, OSError, KeyError, ValueError) as error:
-                self._end(job_id, "failed", unexpected(error))
-        elif job.cancel_requested:
-            self._end(job_id, "cancelled", None)
-        elif result is not None:
-            self._end(job_id, "failed", result["error"])
-        else:
-            self._end(job_id, "failed", _died(exit_code))
+            elif job.cancel_requested:
+                self._end(job_id, "cancelled", None)
+            elif result is not None:
+                self._end(job_id, "failed", result["error"])
+            else:
+                self._end(job_id, "failed", _died(exit_code))
+        except OperationalError:
+            raise  # a locked or full database says nothing about the job: it is tried again
+        except Exception as error:
+            self._end(job_id, "failed", unexpected(error))
 
     def _result(self, job_id: str) -> dict[str, Any] | None:
         try:
@@ -333,7 +391,14 @@ class Supervisor:
     def _end(self, job_id: str, state: str, error: dict[str, Any] | None) -> None:
         # What a training leaves behind half done is of no use to anyone and may be large.
         shutil.rmtree(self._folder(job_id) / RUN_FOLDER, ignore_errors=True)
-        self._set(job_id, state=state, error=error, finished=now(), pid=None, pid_started=None)
+        try:
+            self._set(job_id, state=state, error=error, finished=now(), pid=None, pid_started=None)
+        except Exception as trouble:
+            self._owed[job_id] = (state, error)
+            self._note_trouble(job_id, trouble)
+            return
+        self._owed.pop(job_id, None)
+        self._troubles.pop(job_id, None)
         log.info("Job %s %s", job_id, state)
         self._wake.set()
 

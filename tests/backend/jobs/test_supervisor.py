@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from backend.db import Database, Dataset, Job, Model
 from backend.devices import Device
@@ -183,8 +188,6 @@ def test_a_job_waits_for_no_disk(bench: Bench) -> None:
 
 def running(bench: Bench, job_id: str, code: str) -> tuple[Path, JobProcess]:
     """Leave a row and a process as a killed server leaves them."""
-    import os
-
     folder = bench.add(job_id, state="running", device="cpu", attempts=1)
     process = JobProcess.start(folder, [sys.executable, "-c", code], os.environ)
     with bench.database.session() as session:
@@ -199,8 +202,6 @@ WAITS = "import sys, time\nfrom pathlib import Path\nwhile not (Path(sys.argv[1]
 def test_a_job_that_still_lives_is_watched_again(bench: Bench) -> None:
     folder, process = running(bench, "one", WAITS + SUCCEEDS)
     (folder / "job.json").write_text(json.dumps({"resume": False, "recipe": {"device": "cpu"}}))
-    import os
-
     os.environ.setdefault("WARA_OFFLINE", "true")
     bench.add("two")
     bench.start()
@@ -298,3 +299,93 @@ def test_a_job_that_takes_the_server_down_with_it_is_given_up(bench: Bench) -> N
     bench.add("one", state="running", device="cpu", attempts=bench.settings.worker_attempts)
     bench.start()
     assert bench.reaches("one", "failed").error["code"] == "worker-died"
+
+
+@contextmanager
+def full_disk(bench: Bench, *words: str) -> Iterator[list[str]]:
+    """Let the database answer statements that begin with these words as a full disk does; give those refused."""
+    refused: list[str] = []
+
+    def refuse(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.startswith(words):
+            refused.append(statement)
+            raise OperationalError(statement, parameters, sqlite3.OperationalError("database or disk is full"))
+
+    event.listen(bench.database.engine, "before_cursor_execute", refuse)
+    try:
+        yield refused
+    finally:
+        event.remove(bench.database.engine, "before_cursor_execute", refuse)
+
+
+@pytest.mark.parametrize("words", ["UPDATE jobs", "INSERT INTO models", "SELECT jobs"])
+def test_an_end_that_the_database_did_not_take_is_set_down_later(bench: Bench, words: str) -> None:
+    folder = bench.add("one")
+    bench.add("two")
+    supervisor = bench.start(WAITS + SUCCEEDS)
+    wait_until(lambda: bench.job("one").pid)
+    with full_disk(bench, words) as refused:
+        (folder / "go").touch()
+        wait_until((folder / "result.json").exists)
+        wait_until(lambda: refused)
+    supervisor.wake()
+    bench.reaches("one", "succeeded")
+    (bench.storage.folder("jobs", "two") / "go").touch()
+    bench.reaches("two", "succeeded")  # the device is free again
+
+
+def test_trouble_with_one_job_keeps_no_other_from_being_watched(bench: Bench) -> None:
+    folder, process = running(bench, "one", WAITS)
+    other, second = running(bench, "two", WAITS + SUCCEEDS)
+    (other / "job.json").write_text(json.dumps({"resume": False, "recipe": {"device": "cpu"}}))
+    os.environ.setdefault("WARA_OFFLINE", "true")
+    supervisor = bench.start()
+    (folder / "result.json").mkdir()  # cannot be read at all
+    for entry in (folder, other):
+        (entry / "go").touch()
+    for gone_by_now in (process, second):
+        wait_until(gone_by_now.has_ended)
+    assert bench.reaches("one", "failed").error["code"] == "server-error"
+    bench.reaches("two", "succeeded")
+    assert supervisor.counts() == {"running": 0, "queued": 0}
+
+
+def test_a_start_that_fails_in_any_way_ends_its_job(bench: Bench) -> None:
+    bench.add("one")
+    bench.start(devices=(Device("cuda:x", "cuda", "its number is none"),))  # a ValueError, which nobody foresaw
+    assert bench.reaches("one", "failed").error["code"] == "server-error"
+    assert bench.job("one").finished is not None
+
+
+def test_a_row_that_makes_no_sense_does_not_keep_the_server_from_starting(bench: Bench) -> None:
+    folder = bench.add("one", state="running", device="cpu", attempts=1)
+    (folder / "process.json").write_text("{ spoilt")
+    bench.add("two")
+    bench.start()
+    assert bench.reaches("one", "failed").error["code"] == "server-error"
+    bench.reaches("two", "succeeded")
+
+
+def test_rows_that_could_not_be_matched_at_the_start_are_matched_later(bench: Bench) -> None:
+    bench.add("one", state="running", device="cpu", attempts=1)
+    with full_disk(bench, "UPDATE jobs") as refused:
+        supervisor = bench.start()
+        assert refused
+    supervisor.wake()
+    assert bench.reaches("one", "succeeded").attempts == 2
+
+
+def test_the_device_of_the_slot_decides_whatever_the_recipe_says(bench: Bench) -> None:
+    bench.add("one", recipe={"device": "cuda"})
+    supervisor = bench.start()
+    bench.reaches("one", "succeeded")
+    assert seen_by_worker(supervisor, "one")["device"] == "cpu"
+
+
+def test_a_cancelled_job_that_waited_to_be_resumed_leaves_no_run_folder(bench: Bench) -> None:
+    folder = bench.add("one", attempts=1)
+    (folder / "run" / "checkpoint").mkdir(parents=True)
+    supervisor = bench.start(devices=())
+    supervisor.cancel("one")
+    assert bench.job("one").state == "cancelled"
+    assert not (folder / "run").exists()
