@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -30,17 +31,22 @@ STATES = {
 
 def count(number: Any) -> str:
     """An integer with thousands separated: ``73812`` becomes ``73,812``; nothing becomes a dash."""
-    return "–" if number is None else f"{round(number):,}"
+    return "–" if _undefined(number) else f"{round(number):,}"
 
 
-def plural(number: int, one: str, many: str | None = None) -> str:
+def _undefined(number: Any) -> bool:
+    """Whether there is no number to show: none at all, or one that is not finite."""
+    return number is None or (isinstance(number, float) and not math.isfinite(number))
+
+
+def plural(number: int | None, one: str, many: str | None = None) -> str:
     """``1 image``, ``2 images``."""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in the unit a person would use: ``45 s``, ``12 min``, ``1 h 5 min``."""
-    if seconds is None:
+    if seconds is None or _undefined(seconds):
         return "–"
     if seconds < 59.5:
         return f"{max(round(seconds), 1)} s"
@@ -53,14 +59,16 @@ def duration(seconds: float | None) -> str:
 
 def size(megabytes: float | None) -> str:
     """Megabytes as MB or GB."""
-    if megabytes is None:
+    if megabytes is None or _undefined(megabytes):
         return "–"
     return f"{megabytes / 1024:,.1f} GB" if megabytes >= 1024 else f"{megabytes:,.0f} MB"
 
 
 def score(value: float | None, digits: int = 3) -> str:
     """A share between 0 and 1, or a dash where it is not defined."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    if value is None or _undefined(value):
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < 1e4 else f"{value:.2e}"
 
 
 def interval(metric: dict[str, Any] | None) -> str:
@@ -73,8 +81,10 @@ def interval(metric: dict[str, Any] | None) -> str:
     return text
 
 
-def percent(fraction: float) -> str:
-    """A share as per cent; tiny and near-certain ones are not rounded to 0 or 100."""
+def percent(fraction: float | None) -> str:
+    """A share as per cent; tiny and near-certain ones are not rounded to 0 or 100, an undefined one is a dash."""
+    if fraction is None or _undefined(fraction):
+        return "–"
     if 0 < fraction < 0.001:
         return "< 0.1 %"
     if 0.999 < fraction < 1:

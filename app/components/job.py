@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from app.components import format as words
-from app.components.charts import Line, line_chart
+from app.components.charts import Line, is_number, line_chart
 from app.components.html import alert, alerts, button, escape, icon, tile
 
 PHASES = (
@@ -76,15 +76,16 @@ def render_result(model: dict[str, Any] | None) -> str:
     test = ((model or {}).get("metrics") or {}).get("test")
     if not model or not test:
         return ""
+    auroc, balanced = test.get("auroc") or {}, test.get("balanced_accuracy") or {}
     tiles = [
-        tile(words.score(test["auroc"]["value"]), "test AUROC", _range(test["auroc"])),
-        tile(words.score(test["balanced_accuracy"]["value"]), "balanced accuracy", _range(test["balanced_accuracy"])),
+        tile(words.score(auroc.get("value")), "test AUROC", _range(auroc)),
+        tile(words.score(balanced.get("value")), "balanced accuracy", _range(balanced)),
         tile(words.count(model.get("trainable_parameters")), "trained parameters"),
         tile(words.duration(model.get("seconds")), "for everything"),
     ]
-    hint = f"Measured once, on {words.plural(test['n_images'], 'test image')}; in brackets the 95 % intervals."
-    if test["auroc"].get("note"):
-        hint += f" AUROC: {test['auroc']['note']}"
+    hint = f"Measured once, on {words.plural(test.get('n_images'), 'test image')}; in brackets the 95 % intervals."
+    if auroc.get("note"):
+        hint += f" AUROC: {auroc['note']}"
     return f'<div class="tiles" id="train-result">{"".join(tiles)}</div><p class="hint">{escape(hint)}</p>'
 
 
@@ -155,19 +156,22 @@ def render_curves(history: list[dict[str, Any]], *, running: bool) -> str:
         return '<p class="hint curves-later">The learning curves appear after the first pass through the images.</p>'
     last = history[-1]
     epochs = last["epochs"]
-    best = max((row for row in history if row.get("val_auroc") is not None), key=lambda r: r["val_auroc"], default=None)
+    # A training that went astray has no number for its loss; the answer then holds null.
+    losses = {key: [(row["epoch"], row.get(key)) for row in history] for key in ("train_loss", "val_loss")}
+    highest = max((y for points in losses.values() for _, y in points if is_number(y)), default=1.0)
+    scored = [(row["epoch"], row["val_auroc"]) for row in history if is_number(row.get("val_auroc"))]
+    best = max((value for _, value in scored), default=None)
     loss = line_chart(
         "Loss",
         "lower is better",
         [
-            Line("training", [(row["epoch"], row["train_loss"]) for row in history], "b"),
-            Line("validation", [(row["epoch"], row["val_loss"]) for row in history], "a"),
+            Line("training", losses["train_loss"], "b"),
+            Line("validation", losses["val_loss"], "a"),
         ],
         x_label="passes through the images (epochs)",
         x_max=epochs,
-        y_range=(0.0, max(max(row["train_loss"], row["val_loss"]) for row in history)),
+        y_range=(0.0, highest),
     )
-    scored = [(row["epoch"], row["val_auroc"]) for row in history if row.get("val_auroc") is not None]
     auroc = line_chart(
         "Validation AUROC",
         "1 is perfect, 0.5 is chance",
@@ -179,8 +183,8 @@ def render_curves(history: list[dict[str, Any]], *, running: bool) -> str:
     )
     tiles = [
         tile(f"{last['epoch']} of {epochs}", "passes done", "epochs"),
-        tile(words.score(best["val_auroc"]) if best else "–", "best so far", "validation AUROC"),
-        tile(words.score(last["val_loss"]), "validation loss", "last pass"),
+        tile(words.score(best), "best so far", "validation AUROC"),
+        tile(words.score(last.get("val_loss")), "validation loss", "last pass"),
         tile(words.duration(last.get("seconds")), "for one pass"),
     ]
     return f'<div class="tiles">{"".join(tiles)}</div><div class="pair">{loss}{auroc}</div>'

@@ -27,6 +27,12 @@ def test_an_estimate_carries_its_interval() -> None:
     assert words.interval({"value": None}) == words.interval(None) == "–"
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
+def test_what_is_not_defined_is_a_dash(nothing: float | None) -> None:
+    for form in (words.count, words.duration, words.size, words.score, words.percent):
+        assert form(nothing) == "–"
+
+
 def test_counts_and_plurals() -> None:
     assert words.count(73812) == "73,812"
     assert (words.plural(1, "class", "classes"), words.plural(1200, "image")) == ("1 class", "1,200 images")
