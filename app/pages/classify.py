@@ -16,6 +16,7 @@ from app.components.events import listen
 from app.components.html import alert, bar, empty, escape, icon, page_head, panel
 from app.components.job import backbone_name
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NONE_YET = '<p class="hint" data-state="none">No model yet.</p>'
 DROP = f"""
 <section class="card upload" aria-label="Images to classify">
@@ -126,15 +127,16 @@ def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
             f'<div><p class="file">{name}</p>{reason}</div></li>'
         )
     chances = item.get("probabilities") or {}
+    # A model that went astray answers with no number; that is a dash beside an empty bar.
     bars = "".join(
         f'<div class="chance" data-on="{"yes" if cls == item["label"] else "no"}"><span>{escape(cls)}</span>'
-        f"{bar(chances.get(cls, 0.0), label=f'{cls}: {words.percent(chances.get(cls, 0.0))}')}"
-        f"<b>{words.percent(chances.get(cls, 0.0))}</b></div>"
-        for cls in sorted(classes, key=lambda cls: -chances.get(cls, 0.0))
+        f"{bar(chances.get(cls) or 0.0, label=f'{cls}: {words.percent(chances.get(cls))}')}"
+        f"<b>{words.percent(chances.get(cls))}</b></div>"
+        for cls in sorted(classes, key=lambda cls: -(chances.get(cls) or 0.0))
     )
     return (
         f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
-        f'<h3>{escape(item["label"])}</h3><div class="chances">{bars}</div></div></li>'
+        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div></div></li>'
     )
 
 
@@ -145,6 +147,12 @@ def csv_address(items: list[dict[str, Any]], classes: list[str]) -> str:
     writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "error"])
     for item in items:
         chances = item.get("probabilities") or {}
-        numbers = [f"{chances[cls]:.6f}" if cls in chances else "" for cls in classes]
-        writer.writerow([item["file"], item.get("label") or "", *numbers, item.get("error") or ""])
+        numbers = ["" if chances.get(cls) is None else f"{chances[cls]:.6f}" for cls in classes]
+        texts = [_as_text(item.get(key) or "") for key in ("file", "label", "error")]
+        writer.writerow([*texts[:2], *numbers, texts[2]])
     return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe="")
+
+
+def _as_text(cell: str) -> str:
+    """A cell that a spreadsheet would run as a formula gets an apostrophe before it, and so stays text."""
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

@@ -223,13 +223,13 @@ def render_tiles(dataset: dict[str, Any], report: dict[str, Any]) -> str:
 def render_classes(classes: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Images of each class with bars, and on which side of the split they stand; patients below."""
     sides = {side: report["splits"][side] for side in ("train", "val", "test") if side in report["splits"]}
-    total = sum(item["count"] for item in classes) or 1
-    most = max((item["count"] for item in classes), default=1)
+    total = sum(item["count"] for item in classes)
+    most = max((item["count"] for item in classes), default=0) or 1
     rows = [
         [
             escape(item["name"]),
-            bar(item["count"] / most, label=f"{words.percent(item['count'] / total)} of the images"),
-            words.percent(item["count"] / total),
+            bar(item["count"] / most, label=f"{words.percent(item['count'] / (total or 1))} of the images"),
+            words.percent(item["count"] / (total or 1)),
             words.count(item["count"]),
             *(words.count(side["classes"].get(item["name"], 0)) for side in sides.values()),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -41,6 +42,7 @@ DEVICES = (
     ("mps", "Apple (MPS)"),
 )
 ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
+HUB_NAME = "hub_name"
 FLAGS = ("class_balanced",)
 WORDS = ("wavelet", "gains", "activation", "fit", "augment", "device")
 
@@ -173,12 +175,15 @@ def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
 def read_order(values: dict[str, str]) -> dict[str, Any]:
     """Turn the form's text into the order that the API takes. Empty fields are left to the preset.
 
-    Numbers that are none are sent as they were typed, so that the server's own check answers.
+    Numbers that are none are sent as they were typed, so that the server's own check answers. A network named by
+    hand goes before the one of the list.
     """
     order: dict[str, Any] = {key: values[key].strip() for key in ORDER_FIELDS if values.get(key, "").strip()}
+    if values.get(HUB_NAME, "").strip():
+        order["backbone"] = values[HUB_NAME].strip()
     recipe: dict[str, Any] = {}
     for key, typed in values.items():
-        if key in ORDER_FIELDS or not typed.strip():
+        if key in (*ORDER_FIELDS, HUB_NAME) or not typed.strip():
             continue
         if key in FLAGS:
             recipe[key] = True
@@ -190,12 +195,16 @@ def read_order(values: dict[str, str]) -> dict[str, Any]:
 
 
 def _as_number(typed: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(typed)
-        except ValueError:
-            continue
-    return typed
+    """The number that was typed, or the text itself; also of inf and nan, for which JSON has no number."""
+    try:
+        return int(typed)
+    except ValueError:
+        pass  # no whole number
+    try:
+        number = float(typed)
+    except ValueError:
+        return typed
+    return number if math.isfinite(number) else typed
 
 
 def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]]) -> str:
@@ -243,8 +252,23 @@ def _backbone_field(backbones: list[dict[str, Any]]) -> str:
         '<button type="button" class="button button-quiet" data-part="send-weights">Add the file</button>'
         '<div class="meter" data-part="meter"><progress max="1" value="0" aria-label="Weights file"></progress>'
         '<div class="meter-line"><span data-part="text" role="status"></span></div>'
-        '<p class="meter-alert" data-part="alert" role="alert"></p></div></details>'
+        '<p class="meter-alert" data-part="alert" role="alert"></p></div></details>' + _hub_field(backbones)
     )
+
+
+def _hub_field(backbones: list[dict[str, Any]]) -> str:
+    """A network by its name, where the server may fetch one: the list holds only a few of those that the hub has."""
+    if not any(item.get("source") == "hub" for item in backbones):
+        return ""
+    field = forms.text(
+        HUB_NAME,
+        "Name",
+        term="of a vision transformer in timm",
+        placeholder="vit_small_patch16_224",
+        hint="Fetched once from the model hub, then kept. While this is filled in, it goes before the choice above.",
+    )
+    summary = "<summary>Use another network by its timm name</summary>"
+    return f'<details class="fold" id="hub-network">{summary}{field}</details>'
 
 
 def _advanced() -> str:

@@ -1,7 +1,11 @@
 """What pages make of the backend's answers: every text as text, every state with its next step."""
 
+import csv
+import io
+import json
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -66,7 +70,9 @@ def everything() -> dict[str, str]:
         "list": data.render_list([dataset()], "d1"),
         "checking": data.render_checking(dataset(status="checking", progress={"done": 1, "total": 3})),
         "failed data": data.render_failed(dataset(status="failed", error=refused)),
-        "form": train.render_form([dataset()], [{"id": HOSTILE, "name": HOSTILE, "label": HOSTILE, "available": True}]),
+        "form": train.render_form(
+            [dataset()], [{"id": HOSTILE, "name": HOSTILE, "label": HOSTILE, "available": True, "source": "hub"}]
+        ),
         "running": render_job(job()),
         "failed": render_job(job(state="failed", error=refused)),
         "done": render_job(job(state="succeeded", model_id="m1"), model()),
@@ -101,6 +107,63 @@ def test_an_order_sends_only_what_was_filled_in() -> None:
         "preset": "quick",
         "recipe": {"rank": 4, "learning_rate": 1e-4, "class_balanced": True, "seed": "x"},
     }
+
+
+@pytest.mark.parametrize("typed", ["inf", "-inf", "nan", "1e999", "Infinity", "1" * 5000])
+def test_a_number_that_json_has_not_is_sent_as_text(typed: str) -> None:
+    recipe = train.read_order({"learning_rate": f" {typed} ", "rank": "1e3", "seed": "7"})["recipe"]
+    assert recipe == {"learning_rate": typed, "rank": 1000.0, "seed": 7}
+    json.dumps(recipe, allow_nan=False)
+
+
+def test_a_network_of_the_hub_can_be_named_where_the_server_may_ask_the_hub() -> None:
+    file = {"id": "f", "name": "f", "available": True, "pretrained": True, "source": "file"}
+    assert train.HUB_NAME not in train.render_form([dataset()], [file])
+    assert f'name="{train.HUB_NAME}"' in train.render_form([dataset()], [file, file | {"id": "h", "source": "hub"}])
+
+
+def test_a_network_named_by_hand_goes_before_the_one_of_the_list() -> None:
+    assert train.read_order({"backbone": "b", train.HUB_NAME: " vit_small "}) == {"backbone": "vit_small", "recipe": {}}
+    assert train.read_order({"backbone": "b", train.HUB_NAME: " "}) == {"backbone": "b", "recipe": {}}
+
+
+def test_a_training_that_went_astray_shows_its_error_and_the_passes_before() -> None:
+    rows = [
+        {"epoch": 1, "epochs": 5, "train_loss": 0.7, "val_loss": None, "val_auroc": 0.61, "seconds": 3.0},
+        {"epoch": 2, "epochs": 5, "train_loss": None, "val_loss": None, "val_auroc": None, "seconds": None},
+    ]
+    refused = {"detail": "The loss is no number any more. Use a smaller step."}
+    for history in (rows, rows[1:]):
+        html = render_job(job(state="failed", error=refused, history=history))
+        assert refused["detail"] in html and html.count('class="chart"') == 2
+        assert "None" not in html and "nan" not in html
+    assert "training 0.700" in render_job(job(history=rows))
+
+
+def test_an_answer_without_numbers_is_dashes() -> None:
+    item = {"file": "a.png", "label": None, "probabilities": {"a": None, "b": None}, "error": None}
+    html = classify.render_results([item], ["a", "b"], model())
+    assert html.count("<b>–</b>") == 2 and "None" not in html
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_of_the_table_is_never_a_formula(start: str) -> None:
+    cell = f"{start}HYPERLINK(1)"
+    items = [
+        {"file": cell, "label": cell, "probabilities": {cell: 0.25}, "error": None},
+        {"file": "a-b=c.png", "label": None, "probabilities": None, "error": cell},
+    ]
+    address = classify.csv_address(items, [cell])
+    table = io.StringIO(unquote(address.partition(",")[2]), newline="")
+    head, first, second = csv.reader(table)
+    assert head == ["file", "label", f"probability {cell}", "error"]
+    assert first == [f"'{cell}", f"'{cell}", "0.250000", ""]
+    assert second == ["a-b=c.png", "", "", f"'{cell}"]
+
+
+def test_classes_without_images_are_counted_as_none() -> None:
+    html = data.render_classes([{"name": "a", "count": 0}], {"splits": {}})
+    assert "<b>0</b>" in html
 
 
 def test_the_running_training_is_found_without_having_been_chosen() -> None:
