@@ -80,20 +80,20 @@ class Backend:
             await client.aclose()
 
     async def _send(self, method: str, *parts: str, **options: Any) -> httpx.Response:
-        url = "/".join([self.base, *(quote(str(part), safe="") for part in parts)])
+        url = "/".join([self.base, *(_segment(part) for part in parts)])
         try:
             response = await self._client().request(method, url, **options)
         except httpx.TimeoutException as error:
             raise BackendProblem("The server took too long to answer. Try again in a moment.") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise BackendProblem(_NO_ANSWER) from error
-        if response.is_error:
+        if not response.is_success:  # a redirection is none of this interface's answers either
             raise BackendProblem.from_response(response)
         return response
 
     async def _json(self, *parts: str, **params: Any) -> Any:
         query = {key: value for key, value in params.items() if value is not None}
-        return (await self._send("GET", *parts, params=query)).json()
+        return _body(await self._send("GET", *parts, params=query))
 
     async def health(self) -> dict[str, Any]:
         """Version, device, disk and the notice about backbones."""
@@ -127,7 +127,7 @@ class Backend:
 
     async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start (or queue) a training."""
-        return cast("dict[str, Any]", (await self._send("POST", "jobs", json=order)).json())
+        return cast("dict[str, Any]", _body(await self._send("POST", "jobs", json=order)))
 
     async def jobs(self) -> list[dict[str, Any]]:
         """Trainings, newest first."""
@@ -158,6 +158,7 @@ class Backend:
     async def delete_model(self, model_id: str) -> None:
         """Delete a model."""
         await self._send("DELETE", "models", model_id)
+        self._models.pop(model_id, None)
 
     async def subband_energy(self, model_id: str, *, of: str = "update", cls: str | None = None) -> dict[str, Any]:
         """Shares of energy by layer and subband, and how to read the figure of these options."""
@@ -171,6 +172,22 @@ class Backend:
         """Singular values of each layer's update (or of one), and how to read the figure of these options."""
         path = ("models", model_id, "analysis", "singular-spectrum")
         return cast("dict[str, Any]", await self._json(*path, layer=layer, compare=compare))
+
+
+def _segment(part: str) -> str:
+    """One part of an address; a dot or two stay a name, and do not lead one level up."""
+    quoted = quote(str(part), safe="")
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted
+
+
+def _body(response: httpx.Response) -> Any:
+    """The JSON of an answer; an answer that holds none did not come from this server's interface."""
+    try:
+        return response.json()
+    except ValueError as error:
+        raise BackendProblem(
+            "The server's answer could not be read. Check that this address leads to WaRA Studio, then reload the page."
+        ) from error
 
 
 def _newest_first(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ ANSWERS: dict[str, tuple[int, str, str]] = {
     "/api/v1/datasets": (200, "application/json", json.dumps(DATASETS)),
     "/api/v1/models": (422, "application/problem+json", json.dumps(PROBLEM)),
     "/api/v1/jobs": (502, "text/html", "<html>Bad gateway, nginx</html>"),
+    "/api/v1/health": (200, "text/html", "<html>Another program</html>"),
+    "/api/v1/backbones": (307, "text/html", ""),
+    "/api/v1/models/%2E%2E/card": (200, "text/markdown", "# Dots"),
     "/api/v1/models/..%2Fhealth/card": (200, "text/markdown", "# Card"),
 }
 
@@ -72,6 +75,13 @@ def test_an_answer_of_another_kind_shows_nothing_of_its_text(address: str) -> No
     assert "nginx" not in caught.value.sentence and "502" in caught.value.sentence
 
 
+@pytest.mark.parametrize("call", ["health", "backbones"])
+def test_what_is_no_answer_of_this_interface_is_said_in_words(address: str, call: str) -> None:
+    with pytest.raises(BackendProblem) as caught:
+        ask(address, call)
+    assert "Another program" not in caught.value.sentence and caught.value.sentence.endswith(".")
+
+
 def test_no_server_at_all_is_said_in_words(address: str) -> None:
     with pytest.raises(BackendProblem, match="does not answer"):
         ask("http://127.0.0.1:9", "datasets")
@@ -79,6 +89,7 @@ def test_no_server_at_all_is_said_in_words(address: str) -> None:
 
 def test_an_identifier_cannot_lead_to_another_resource(address: str) -> None:
     assert ask(address, "card", "../health") == "# Card"
+    assert ask(address, "card", "..") == "# Dots"
     assert browser_url("models", "../x", "download", theme="dark", cls="a&b", layer="") == (
         "/api/v1/models/..%2Fx/download?theme=dark&cls=a%26b"
     )
