@@ -9,17 +9,17 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.db import Database, Dataset, Job
 from backend.db.models import now
-from backend.problems import RequestRefused, not_found, problem_of
+from backend.problems import RequestRefused, not_found, problem_of, unexpected
 from backend.storage import Batch, Storage, read_json, safe_relative, write_atomically, write_json
 from wara.data.catalogue import Catalogue, Item, PassedOver, ingest, read_catalogue, require_trainable
 from wara.data.sources import Source, open_source
@@ -27,6 +27,8 @@ from wara.data.split import make_split
 from wara.errors import InputError
 
 STALE_UPLOAD = timedelta(days=1)
+SWEEP_SECONDS = 60.0
+WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
 LABELS_FOLDER = "labels"
 CATALOGUE_FILE = "catalogue.json"
 
@@ -48,26 +50,60 @@ class Intake:
         self._progress: dict[str, tuple[int, int]] = {}
         self._stopping = threading.Event()
         self._dropped: set[str] = set()
+        self._submitted: set[str] = set()
+        self._sweeper: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin checking; uploads whose check a stopped server left unfinished are checked again."""
         self._stopping.clear()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="data-check")
+        self._submitted.clear()
+        self._try_sweep()
+        self._sweeper = threading.Thread(target=self._keep_sweeping, name="data-sweep", daemon=True)
+        self._sweeper.start()
+
+    def _keep_sweeping(self) -> None:
+        while not self._stopping.wait(SWEEP_SECONDS):
+            self._try_sweep()
+
+    def _try_sweep(self) -> None:
+        try:
+            self.sweep()
+        except Exception as error:
+            # Whatever it is, the next sweep comes, and neither the start nor the thread may end here.
+            unexpected(error)
+
+    def sweep(self) -> None:
+        """Drop uploads that nobody has gone on with for a day, and check what waits for its check."""
         with self.database.session() as session:
             old = now() - STALE_UPLOAD
-            stale = session.scalars(select(Dataset).where(Dataset.state == "receiving", Dataset.updated < old)).all()
-            for dataset in stale:
-                session.delete(dataset)
+            stale = session.scalars(select(Dataset.id).where(Dataset.state == "receiving", Dataset.updated < old)).all()
             unfinished = session.scalars(select(Dataset.id).where(Dataset.state == "checking")).all()
-        for dataset in stale:
-            self.storage.remove("staging", dataset.id)
-            self.storage.remove("datasets", dataset.id)
+        for dataset_id in stale:
+            with self.storage.lock(dataset_id):
+                self._drop_stale(dataset_id, old)
         for dataset_id in unfinished:
-            self._pool.submit(self._check, dataset_id)
+            self._submit(dataset_id)
+
+    def _drop_stale(self, dataset_id: str, old: datetime) -> None:
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None or dataset.state != "receiving" or dataset.updated >= old:
+                return  # somebody went on with it since it was listed
+            session.delete(dataset)
+        self._forget(dataset_id)
+
+    def _forget(self, dataset_id: str) -> None:
+        """Remove the files of a data set whose row is gone."""
+        self._received.pop(dataset_id, None)
+        self.storage.remove("staging", dataset_id)
+        self.storage.remove("datasets", dataset_id)
 
     def stop(self) -> None:
         """End running checks; the next start takes them up again."""
         self._stopping.set()
+        if self._sweeper is not None:
+            self._sweeper.join()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -83,23 +119,33 @@ class Intake:
 
     def accepts(self, dataset_id: str) -> int:
         """Check that a data set still receives; return the bytes it holds so far."""
-        self._receiving(dataset_id)
-        if dataset_id not in self._received:
-            self._received[dataset_id] = sum(entry["size"] for entry in self.storage.manifest(dataset_id))
-        return self._received[dataset_id]
+        with self.storage.lock(dataset_id):
+            self._receiving(dataset_id)
+            if dataset_id not in self._received:
+                self.storage.drop_unlisted(dataset_id)
+                self._received[dataset_id] = sum(entry["size"] for entry in self.storage.manifest(dataset_id))
+            return self._received[dataset_id]
 
     def add(self, dataset_id: str, batch: Batch, name: str | None = None, labels: str | None = None) -> None:
-        """Keep a batch's files, all of them or none."""
-        held = self.accepts(dataset_id)
-        self.storage.place(dataset_id, batch.files)
-        self._received[dataset_id] = held + sum(file.size for file in batch.files)
-        with self.database.session() as session:
-            dataset = session.get_one(Dataset, dataset_id)
-            dataset.updated = now()
-            if name and name.strip():
-                dataset.name = _clean_name(name)
-            if labels and labels.strip():
-                dataset.labels = safe_relative(labels.strip())
+        """Keep a batch's files, all of them or none.
+
+        Raises:
+            RequestRefused: 404 or 409 when the data set was deleted or finished while the files came, or 409 when one
+                of them is there already.
+        """
+        labels = safe_relative(labels.strip()) if labels and labels.strip() else None
+        # Finishing and deleting take the same lock: nothing enters a data set once its manifest was read.
+        with self.storage.lock(dataset_id):
+            held = self.accepts(dataset_id)
+            self.storage.place(dataset_id, batch.files)
+            self._received[dataset_id] = held + sum(file.size for file in batch.files)
+            with self.database.session() as session:
+                dataset = session.get_one(Dataset, dataset_id)
+                dataset.updated = now()
+                if name and name.strip():
+                    dataset.name = _clean_name(name)
+                if labels:
+                    dataset.labels = labels
 
     def finish(self, dataset_id: str) -> None:
         """End an upload: list it, refuse what cannot be used at once, and begin the check of every image.
@@ -108,7 +154,8 @@ class Intake:
             RequestRefused: 409 when the same content is here already, or the upload is finished.
             InputError: the upload cannot be used. It is not kept.
         """
-        with self.storage.lock(f"finish {dataset_id}"):
+        with self.storage.lock(dataset_id):
+            self.accepts(dataset_id)
             name, labels = self._receiving(dataset_id)
             try:
                 self._settle(dataset_id, name, labels)
@@ -123,6 +170,12 @@ class Intake:
         Raises:
             RequestRefused: 404, or 409 while a job uses it.
         """
+        with self.storage.lock(dataset_id):
+            self._delete(dataset_id)
+        _load_catalogue.cache_clear()
+        _split.cache_clear()
+
+    def _delete(self, dataset_id: str) -> None:
         with self.database.session() as session:
             dataset = session.get(Dataset, dataset_id)
             if dataset is None:
@@ -140,10 +193,7 @@ class Intake:
                 )
             session.delete(dataset)
         self._dropped.add(dataset_id)
-        self.storage.remove("staging", dataset_id)
-        self.storage.remove("datasets", dataset_id)
-        _load_catalogue.cache_clear()
-        _split.cache_clear()
+        self._forget(dataset_id)
 
     def progress(self, dataset_id: str) -> tuple[int, int] | None:
         """Return (done, total) images of a running check."""
@@ -227,7 +277,14 @@ class Intake:
 
     def _exists(self, digest: str) -> RequestRefused:
         with self.database.session() as session:
-            existing = session.scalars(select(Dataset).where(Dataset.digest == digest)).one()
+            existing = session.scalars(select(Dataset).where(Dataset.digest == digest)).one_or_none()
+        if existing is None:
+            return RequestRefused(
+                409,
+                "A data set of the same content was deleted at this very moment",
+                remedy="Upload it once more.",
+                code="dataset-deleted",
+            )
         return RequestRefused(
             409,
             "This data set is already here",
@@ -242,20 +299,34 @@ class Intake:
             dataset = session.get(Dataset, dataset_id)
             if dataset is not None:
                 session.delete(dataset)
-        self.storage.remove("staging", dataset_id)
-        self.storage.remove("datasets", dataset_id)
+        self._forget(dataset_id)
 
     def discard_upload(self, dataset_id: str) -> None:
         """Drop an upload that failed on its way in; one that is settled is left alone."""
-        with self.database.session() as session:
-            dataset = session.get(Dataset, dataset_id)
-            if dataset is None or dataset.state != "receiving":
-                return
-        self._discard(dataset_id)
+        with self.storage.lock(dataset_id):
+            with self.database.session() as session:
+                dataset = session.get(Dataset, dataset_id)
+            if dataset is not None and dataset.state == "receiving":
+                self._discard(dataset_id)
 
     def _submit(self, dataset_id: str) -> None:
-        if self._pool is not None and not self._stopping.is_set():
-            self._pool.submit(self._check, dataset_id)
+        if self._pool is None or self._stopping.is_set() or dataset_id in self._submitted:
+            return
+        self._submitted.add(dataset_id)
+        try:
+            self._pool.submit(self._check_once, dataset_id)
+        except RuntimeError:  # the pool ended at this moment; the next start takes it up
+            self._submitted.discard(dataset_id)
+
+    def _check_once(self, dataset_id: str) -> None:
+        try:
+            self._check(dataset_id)
+        except Exception as error:
+            # Still "checking", so the next sweep has it checked again.
+            unexpected(error)
+        finally:
+            self._progress.pop(dataset_id, None)
+            self._submitted.discard(dataset_id)
 
     def _check(self, dataset_id: str) -> None:
         with self.database.session() as session:
@@ -279,23 +350,34 @@ class Intake:
             if dataset_id not in self._dropped:
                 self._fail(dataset_id, problem_of(error))
         else:
-            with self.database.session() as session:
-                row = session.get(Dataset, dataset_id)
-                if row is not None:
-                    _describe(row, catalogue)
-                    row.state = "ready"
-        finally:
-            self._progress.pop(dataset_id, None)
+            self._set_down(dataset_id, "ready", catalogue=catalogue)
 
     def _fail(self, dataset_id: str, problem: dict[str, Any]) -> None:
         log.info("Data set %s cannot be used: %s", dataset_id, problem["code"])
-        with self.database.session() as session:
-            row = session.get(Dataset, dataset_id)
-            if row is None:
-                return
-            # Without a digest the same folder can be sent again once it is mended.
-            row.state, row.error, row.digest = "failed", problem, None
+        self._set_down(dataset_id, "failed", problem=problem)
         self.storage.remove("datasets", dataset_id)
+
+    def _set_down(
+        self, dataset_id: str, state: str, *, catalogue: Catalogue | None = None, problem: dict[str, Any] | None = None
+    ) -> None:
+        """Write how a check ended; a database that does not take it now is asked again a few times."""
+        for pause in (*WRITE_AGAIN_SECONDS, None):
+            try:
+                with self.database.session() as session:
+                    row = session.get(Dataset, dataset_id)
+                    if row is None:
+                        return
+                    row.state, row.error = state, problem
+                    if catalogue is not None:
+                        _describe(row, catalogue)
+                    if problem is not None:  # without a digest the same folder can be sent again once it is mended
+                        row.digest = None
+                return
+            except SQLAlchemyError as error:
+                if pause is None:
+                    raise
+                log.warning("The end of a check was not written (%s); trying again", type(error).__name__)
+                self._stopping.wait(pause)
 
 
 def _list(staging: Path, source: str, labels: str | None) -> Catalogue:

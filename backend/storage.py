@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
+import stat
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -28,8 +30,11 @@ from wara.errors import InputError
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
 SPACE_CHECK_BYTES = 32 * MEGABYTE
+MANIFEST_FILE = "manifest.jsonl"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEVICE_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
+
+log = logging.getLogger("backend.storage")
 
 
 def safe_relative(name: str) -> str:
@@ -150,6 +155,9 @@ class Batch:
 class Storage:
     """The data folder.
 
+    Uploads are stored under ``datasets`` exactly as they came, DICOM headers and what names people in them included,
+    until their data set is deleted; the folder is readable by its owner alone.
+
     Args:
         root: absolute path of the data folder.
         min_free_mb: space in MiB that must stay free.
@@ -160,7 +168,7 @@ class Storage:
         self.root = root
         self.min_free_mb = min_free_mb
         self.max_upload_mb = max_upload_mb
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks: dict[str, threading.RLock] = {}
         self._claim: IO[bytes] | None = None
 
     @property
@@ -175,6 +183,7 @@ class Storage:
     def prepare(self) -> None:
         """Make the folders, readable by their owner alone, and drop what a stopped server left half done."""
         try:
+            self._make_root()
             for kind in ("staging", "datasets", "jobs", "models", "backbones", "scratch"):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -190,11 +199,20 @@ class Storage:
         for staging in (self.root / "staging").iterdir():
             shutil.rmtree(staging / "incoming", ignore_errors=True)
 
+    def _make_root(self) -> None:
+        # Its parents get ordinary permissions; the folder itself shows nobody else what it holds, not even names.
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = self.root.stat().st_mode
+        if mode & 0o077 and not mode & stat.S_ISVTX:  # a folder such as /tmp is left to everybody
+            try:
+                self.root.chmod(0o700)
+            except PermissionError:
+                log.warning("Other users of this machine may read the data folder: it belongs to somebody else")
+
     def claim(self) -> None:
         """Hold the data folder for this process, so that two servers never start the same job."""
         if fcntl is None or self._claim is not None:
             return
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = (self.root / "server.lock").open("wb")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -237,17 +255,17 @@ class Storage:
             shutil.rmtree(incoming, ignore_errors=True)
 
     @contextmanager
-    def scratch(self) -> Iterator[Batch]:
-        """Give a batch for files that only this request needs."""
+    def scratch(self, *, used_bytes: int = 0) -> Iterator[Batch]:
+        """Give a batch in a folder of the request's own; what is not placed is gone at the end."""
         folder = self.root / "scratch" / secrets.token_hex(6)
         try:
-            with self.batch(folder) as batch:
+            with self.batch(folder, used_bytes=used_bytes) as batch:
                 yield batch
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def place(self, dataset_id: str, files: list[StoredFile]) -> None:
-        """Add a batch's files to an upload: all of them, or none when a name is there twice.
+        """Add a batch's files to an upload: all of them, or none when a name is there twice or a write fails.
 
         Raises:
             RequestRefused: 409 with the file's name.
@@ -266,30 +284,38 @@ class Storage:
                         code="file-twice",
                     )
                 names.add(file.name)
-            lines = []
-            for file in files:
-                target = staging / "files" / file.name
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                except (FileExistsError, NotADirectoryError) as error:
-                    raise RequestRefused(
-                        409,
-                        "A name is both a file and a folder",
-                        seen=file.name,
-                        remedy="Rename one of the two and upload again.",
-                        code="name-clash",
-                    ) from error
-                file.path.rename(target)
-                lines.append(json.dumps({"name": file.name, "size": file.size, "digest": file.digest}) + "\n")
-            with (staging / "manifest.jsonl").open("a", encoding="utf-8") as manifest:
-                manifest.writelines(lines)
+            placed: list[tuple[Path, Path]] = []
+            try:
+                for file in files:
+                    target = staging / "files" / file.name
+                    _make_parent(target, file.name)
+                    file.path.rename(target)
+                    placed.append((target, file.path))
+                _append_lines(
+                    staging / MANIFEST_FILE,
+                    [{"name": file.name, "size": file.size, "digest": file.digest} for file in files],
+                )
+            except BaseException:
+                for target, origin in reversed(placed):
+                    target.rename(origin)
+                raise
 
     def manifest(self, dataset_id: str) -> list[dict[str, Any]]:
         """Return what an upload has received so far: dicts of name, size (bytes) and digest."""
-        path = self.folder("staging", dataset_id) / "manifest.jsonl"
+        path = self.folder("staging", dataset_id) / MANIFEST_FILE
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # What stands behind the last line end was being written when the server was killed, and does not count.
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def drop_unlisted(self, dataset_id: str) -> None:
+        """Remove files that are in place but not in the manifest: a killed server placed them and got no further."""
+        files = self.folder("staging", dataset_id) / "files"
+        listed = {entry["name"] for entry in self.manifest(dataset_id)}
+        for path in files.rglob("*") if files.is_dir() else ():
+            if not path.is_dir() and path.relative_to(files).as_posix() not in listed:
+                path.unlink()
 
     def settle(self, dataset_id: str) -> Path:
         """Move a finished upload to its place and return the folder."""
@@ -315,9 +341,43 @@ class Storage:
         shutil.rmtree(doomed, ignore_errors=True)
         self._locks.pop(identifier, None)
 
-    def lock(self, identifier: str) -> threading.Lock:
-        """Return the lock of one thing."""
-        return self._locks.setdefault(identifier, threading.Lock())
+    def lock(self, identifier: str) -> threading.RLock:
+        """Return the lock of one thing; who holds it may take it once more."""
+        return self._locks.setdefault(identifier, threading.RLock())
+
+
+def _make_parent(target: Path, name: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RequestRefused(
+            409,
+            "A name is both a file and a folder",
+            seen=name,
+            remedy="Rename one of the two and upload again.",
+            code="name-clash",
+        ) from error
+
+
+def _append_lines(path: Path, values: list[dict[str, Any]]) -> None:
+    """Append JSON lines, all of them or none; a last line that was left half written is overwritten."""
+    data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                end = file.read().rfind(b"\n") + 1
+                file.truncate(end)
+        try:
+            file.write(data)
+            file.flush()
+        except BaseException:
+            with suppress(OSError):  # what is left is no whole line, or is not there
+                file.close()
+            os.truncate(path, end)
+            raise
 
 
 def write_atomically(path: Path, data: bytes) -> None:

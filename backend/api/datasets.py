@@ -58,7 +58,7 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
     await run_in_threadpool(storage.require_space)
     dataset_id = await run_in_threadpool(intake.begin, None, None)
     try:
-        with storage.batch(storage.folder("staging", dataset_id)) as batch:
+        with storage.scratch() as batch:
             fields = await receive(request, storage, batch)
             await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
         if fields.get("finish", "true").strip().lower() not in ("false", "0", "no"):
@@ -73,7 +73,8 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
 async def add_files(dataset_id: str, request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
     """Add files to a data set that is receiving: all of them, or none when one cannot be kept."""
     used = await run_in_threadpool(intake.accepts, dataset_id)
-    with storage.batch(storage.folder("staging", dataset_id), used_bytes=used) as batch:
+    # Outside the data set until all is here: finishing or deleting it meanwhile pulls nothing from under the upload.
+    with storage.scratch(used_bytes=used) as batch:
         fields = await receive(request, storage, batch)
         await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
     return await run_in_threadpool(_fetch, intake, dataset_id)

@@ -48,11 +48,14 @@ def create_job(
         preset=order.preset,
         recipe=order.recipe,
     )
-    # Written down before the supervisor is told to look.
-    with parts.database.session() as own:
+    # Under the lock that deleting takes, and looked at again: the data set may have gone while the order was checked.
+    with parts.storage.lock(dataset.id), parts.database.session() as own:
+        if own.get(Dataset, dataset.id) is None:
+            raise not_found("data set", dataset.id)
         own.add(job)
         own.flush()
         answer = _out(job, parts.supervisor)
+    # Committed before the supervisor is told to look.
     parts.supervisor.wake()
     return answer
 
@@ -90,7 +93,10 @@ def cancel_job(job_id: str, parts: PartsDep) -> JobOut:
     """End a training; the device is free within ten seconds."""
     parts.supervisor.cancel(job_id)
     with parts.database.session() as session:
-        return _out(session.get_one(Job, job_id), parts.supervisor)
+        job = session.get(Job, job_id)
+        if job is None:  # it ended and was deleted at once
+            raise not_found("job", job_id)
+        return _out(job, parts.supervisor)
 
 
 @router.delete("/jobs/{job_id}", status_code=204)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,49 @@ def test_packing_gives_every_file_in_small_pieces(tmp_path: Path) -> None:
         assert archive.testzip() is None
         assert archive.read("run/sub/big.bin") == (tmp_path / "sub" / "big.bin").read_bytes()
         assert archive.read("run/card.md").decode() == "# Größe"
+
+
+def test_nobody_else_can_look_into_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir(mode=0o755)
+    for root in (tmp_path / "old", tmp_path / "new" / "data"):
+        made = Storage(root, min_free_mb=1, max_upload_mb=10)
+        made.prepare()
+        made.release()
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def put(storage: Storage, *names: str) -> None:
+    with storage.batch(storage.folder("staging", "x")) as batch:
+        for name in names:
+            writer = batch.open(name)
+            writer.write(b"1")
+            writer.close()
+        storage.place("x", batch.files)
+
+
+def test_a_batch_whose_list_cannot_be_written_leaves_nothing(storage: Storage) -> None:
+    manifest = storage.folder("staging", "x") / "manifest.jsonl"
+    manifest.mkdir(parents=True)
+    with pytest.raises(OSError):
+        put(storage, "a/1.png", "a/2.png")
+    manifest.rmdir()
+    assert [path for path in (storage.folder("staging", "x")).rglob("*") if path.is_file()] == []
+    put(storage, "a/1.png", "a/2.png")  # nothing stands in the way
+    assert [entry["name"] for entry in storage.manifest("x")] == ["a/1.png", "a/2.png"]
+
+
+def test_a_clash_in_the_middle_of_a_batch_takes_back_what_was_placed(storage: Storage) -> None:
+    with pytest.raises(RequestRefused):
+        put(storage, "a/b", "c/d.png", "a/b/c.png")
+    assert [path for path in (storage.folder("staging", "x")).rglob("*") if path.is_file()] == []
+    assert storage.manifest("x") == []
+
+
+def test_a_half_written_last_line_of_the_list_counts_for_nothing(storage: Storage) -> None:
+    put(storage, "a/1.png")
+    manifest = storage.folder("staging", "x") / "manifest.jsonl"
+    with manifest.open("a") as file:
+        file.write('{"name": "a/2.p')
+    assert [entry["name"] for entry in storage.manifest("x")] == ["a/1.png"]
+    put(storage, "a/2.png")
+    assert [entry["name"] for entry in storage.manifest("x")] == ["a/1.png", "a/2.png"]
