@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 
@@ -32,6 +33,8 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     """Start the server; return the exit code."""
+    # Images, weights and the database are for this user alone.
+    os.umask(0o077)
     try:
         settings = Settings()
         listener = _listen(settings)

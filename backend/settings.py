@@ -14,7 +14,7 @@ MEGABYTE = 1024 * 1024
 class Settings(BaseSettings):
     """How the server runs; every field is the environment variable ``WARA_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="WARA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="WARA_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(default=Path("data"), description="Folder that holds the database, data sets and models.")
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback unless set.")

@@ -109,6 +109,7 @@ def _problem(error: Exception) -> dict[str, Any]:
 
 def main() -> int:
     """Run the job folder named on the command line."""
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return work(Path(sys.argv[1]))
 

@@ -89,6 +89,20 @@ def test_an_open_event_stream_does_not_keep_the_server_from_ending(server: Serve
         server.process.wait(30)
 
 
+def test_what_the_server_and_its_jobs_write_is_for_their_user_alone(server: Server) -> None:
+    before = os.umask(0o022)
+    try:
+        server.start()
+        job = server.folder / "jobs" / "x"
+        job.mkdir(mode=0o755)
+        subprocess.run([sys.executable, "-m", "backend.jobs.worker", job], cwd=ROOT, timeout=120, check=False)
+    finally:
+        os.umask(before)
+    files = [server.folder / "wara.db", server.folder / "server.lock", job / "worker.lock", job / "result.json"]
+    assert [oct(file.stat().st_mode & 0o077) for file in files] == ["0o0"] * 4
+    assert server.folder.stat().st_mode & 0o077 == 0
+
+
 def test_a_second_server_on_the_same_data_says_so(server: Server) -> None:
     server.start()
     second = subprocess.run(
@@ -125,7 +139,7 @@ def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
     )
     with socket.create_connection(address) as connection:
         connection.sendall(head.encode() + bytes(3_000_000))
-        wait_until(lambda: list(server.folder.glob("staging/*/incoming/*/1")))
+        wait_until(lambda: list(server.folder.glob("scratch/*/incoming/*/1")))
     wait_until(lambda: studio.http.get(f"{API}/datasets").json()["items"] == [])
     wait_until(lambda: list((server.folder / "staging").iterdir()) == [])
     assert "Traceback" not in server.log()

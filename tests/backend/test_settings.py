@@ -55,3 +55,11 @@ def test_the_address_is_one_a_browser_here_can_open(host: str, loopback: bool, u
     settings = Settings(host=host)
     assert settings.on_loopback is loopback
     assert settings.base_url() == url
+
+
+def test_an_empty_variable_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "PORT", "DATA_DIR", "OFFLINE", "DEVICE"):
+        monkeypatch.setenv(f"WARA_{name}", "")
+    settings = Settings()
+    assert (settings.host, settings.port, settings.offline, settings.device) == ("127.0.0.1", 7860, True, "auto")
+    assert settings.on_loopback and settings.data_dir == Path.cwd() / "data"
