@@ -170,7 +170,8 @@ def load_backbone(spec: str, num_classes: int, *, image_size: int | None = None)
             code="backbone-unavailable",
         )
     if spec == UNTRAINED:
-        return _describe(_untrained(num_classes), UNTRAINED, "untrained", None)
+        _require_size(image_size, 16)
+        return _describe(_untrained(num_classes, image_size or 224), UNTRAINED, "untrained", None)
     name, colon, file = spec.partition(":")
     _require_architecture(name)
     options: dict[str, Any] = {"num_classes": num_classes}
@@ -179,16 +180,24 @@ def load_backbone(spec: str, num_classes: int, *, image_size: int | None = None)
     if colon:
         path = Path(file)
         state = _read_weights(path)
-        model = timm.create_model(name, pretrained=False, **options)
-        _require_transformer(model, name)
+        model = _empty(name, options)
         _fill(model, state, name, path.name)
         return _describe(model, name, "file", path.name)
     return _describe(_from_hub(name, options), name, "hub", None)
 
 
 def _require_architecture(name: str) -> None:
-    if timm.is_model(name.split(".", 1)[0]):
-        return
+    architecture, dot, tag = name.partition(".")
+    if timm.is_model(architecture):
+        tags = timm.models.get_arch_pretrained_cfgs(architecture) if dot else {}
+        if not dot or name in tags:
+            return
+        raise InputError(
+            f"The architecture {architecture} has no weights of this name",
+            seen=tag,
+            remedy=f"Leave the tag out, or use one of {', '.join(sorted(n.partition('.')[2] for n in tags))}.",
+            code="backbone-unknown",
+        )
     near = difflib.get_close_matches(name.split(".", 1)[0], timm.list_models(), n=3)
     hint = f"Did you mean {', '.join(near)}? " if near else ""
     raise InputError(
@@ -202,27 +211,60 @@ def _require_architecture(name: str) -> None:
 def _require_transformer(model: nn.Module, name: str) -> None:
     try:
         token_grid(model)
-        attention = any(module_name.endswith("qkv") for module_name, _ in model.named_modules())
+        attention = any(n.endswith("qkv") and isinstance(m, nn.Linear) for n, m in model.named_modules())
     except AdapterError:
         attention = False
     if not attention:
         raise InputError(
             "This architecture is not a vision transformer with a grid of patch tokens",
             seen=name,
-            remedy="Use a ViT, DeiT, BEiT or DINOv2 model of timm, e.g. deit_tiny_patch16_224.",
+            remedy="Use a ViT, DeiT or DINOv2 model of timm, e.g. deit_tiny_patch16_224.",
             code="backbone-unsupported",
+        )
+    if not isinstance(model.pretrained_cfg.get("classifier") or "head", str):  # type: ignore[union-attr,operator]
+        raise InputError(
+            "This architecture has two classifiers (a distilled model), which cannot be fine-tuned here",
+            seen=name,
+            remedy="Use the architecture without distillation, e.g. deit_tiny_patch16_224.",
+            code="backbone-unsupported",
+        )
+    for module in model.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            # BEiT and EVA otherwise read the weight of their qkv layer past an adapter around it.
+            setattr(module, "qkv_bias_separate", True)  # noqa: B010  # timm's plain attribute
+
+
+def _empty(name: str, options: dict[str, Any]) -> nn.Module:
+    """Return the architecture without its weights, once it is known to be one that can be adapted."""
+    plain = {key: value for key, value in options.items() if key != "img_size"}
+    model: nn.Module = timm.create_model(name, pretrained=False, **plain)
+    _require_transformer(model, name)
+    if "img_size" in options:
+        _require_size(options["img_size"], int(model.patch_embed.patch_size[-1]))  # type: ignore[union-attr,index]
+        model = timm.create_model(name, pretrained=False, **options)
+        _require_transformer(model, name)
+    return model
+
+
+def _require_size(image_size: int | None, patch_size: int) -> None:
+    if image_size is not None and (image_size % patch_size or image_size < 2 * patch_size):
+        raise InputError(
+            f"The image size does not fit patches of {patch_size} pixels",
+            seen=image_size,
+            remedy=f"Use a multiple of {patch_size}, at least {2 * patch_size}.",
+            code="recipe-image-size",
         )
 
 
-def _untrained(num_classes: int) -> nn.Module:
+def _untrained(num_classes: int, size: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_UNTRAINED_SEED)
         model = timm.models.VisionTransformer(
-            img_size=224, patch_size=16, embed_dim=96, depth=4, num_heads=3, num_classes=0
+            img_size=size, patch_size=16, embed_dim=96, depth=4, num_heads=3, num_classes=0
         )
     model.reset_classifier(num_classes)  # outside the fork: the head is drawn like every other backbone's
     model.pretrained_cfg = {
-        "input_size": (3, 224, 224), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "classifier": "head",
+        "input_size": (3, size, size), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "classifier": "head",
     }  # fmt: skip
     plain: nn.Module = model
     return plain
@@ -233,8 +275,7 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
         f"Give a weights file on this machine instead ({name}:FILE.safetensors), or connect to the internet and unset "
         "WARA_OFFLINE."
     )
-    model: nn.Module = timm.create_model(name, pretrained=False, **options)
-    _require_transformer(model, name)
+    model = _empty(name, options)
     kept = _kept_file(model)
     if kept is not None:
         _fill(model, _read_weights(kept), name, kept.name)
@@ -262,6 +303,7 @@ def _from_hub(name: str, options: dict[str, Any]) -> nn.Module:
             remedy=remedy,
             code="backbone-offline",
         ) from error
+    _require_transformer(fetched, name)
     return fetched
 
 

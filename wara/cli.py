@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +15,9 @@ from rich.table import Table
 
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError
+
+if TYPE_CHECKING:
+    from wara.training.recipe import Recipe
 
 app = typer.Typer(
     add_completion=False,
@@ -57,9 +61,13 @@ def check(data: Data, labels: Labels = None, seed: Seed = 0) -> None:
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="New folder for the run.")],
-    method: Annotated[str, typer.Option(help="wara, tiny-wara, lora, linear-probe or full.")] = "wara",
-    backbone: Annotated[str, typer.Option(help="NAME, NAME:FILE or vit_tiny_untrained.")] = "vit_tiny_untrained",
-    preset: Annotated[str, typer.Option(help="quick, balanced or thorough.")] = "quick",
+    method: Annotated[
+        str | None, typer.Option(help="wara, tiny-wara, lora, linear-probe or full.", show_default="wara")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="NAME, NAME:FILE or vit_tiny_untrained.", show_default="vit_tiny_untrained")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="quick, balanced or thorough.", show_default="quick")] = None,
     labels: Labels = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the update.")] = None,
@@ -69,22 +77,30 @@ def train(
     levels: Annotated[int | None, typer.Option(help="Depth of the wavelet transform.")] = None,
     gains: Annotated[str | None, typer.Option(help="none, subband or subband-rank.")] = None,
     activation: Annotated[str | None, typer.Option(help="none, gelu or soft-threshold.")] = None,
-    class_balanced: Annotated[bool, typer.Option("--class-balanced", help="Weigh rare classes more.")] = False,
+    class_balanced: Annotated[
+        bool | None, typer.Option("--class-balanced", help="Weigh rare classes more.", show_default=False)
+    ] = None,
     fit: Annotated[str | None, typer.Option(help="pad, crop or stretch to a square.")] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="Seed of split, order and initialisation.", show_default="0")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")] = None,
+    recipe_file: Annotated[
+        Path | None, typer.Option("--recipe", help="recipe.json of a run to repeat; other options go before it.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Any other recipe field, KEY=VALUE, e.g. augment=none. Repeatable.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Fine-tune a backbone on a folder of images and write a run folder."""
-    from wara.training.recipe import Recipe
+    from wara.backbones import UNTRAINED
     from wara.training.run import train as train_run
 
-    recipe = Recipe.from_preset(
-        preset, backbone=backbone, method=method, epochs=epochs, rank=rank, batch_size=batch_size,
-        learning_rate=learning_rate, wavelet=wavelet, levels=levels, gains=gains, activation=activation,
-        class_balanced=class_balanced, fit=fit, seed=seed, device=device,
-    )  # fmt: skip
-    if backbone == "vit_tiny_untrained":
+    recipe = _recipe(recipe_file, option or [], {
+        "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
+        "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
+        "activation": activation, "class_balanced": class_balanced, "fit": fit, "seed": seed, "device": device,
+    })  # fmt: skip
+    if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
     with RunView() as view:
         metrics = train_run(data, out, recipe, labels=labels, resume=resume, on_event=view)
@@ -142,18 +158,17 @@ def analyse(
     from wara.training.device import autocast
 
     predictor = Predictor.load(run, device=device, backbone=backbone)
+    _require_adapter(predictor.model, run)
     other = None
     if compare is not None:
-        other = singular_spectrum(Predictor.load(compare, device=device, backbone=backbone).model)
+        other_model = Predictor.load(compare, device=device, backbone=backbone).model
+        _require_adapter(other_model, compare)
+        other = singular_spectrum(other_model)
     with RunView() as view:
         batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Analysing", n, total))
         context = autocast(predictor.device, predictor.recipe["precision"])
         measured = study.measure(predictor.model, batches, predictor.classes, context=context)
-        if measured is None:
-            raise InputError(
-                "This run has no adapter to analyse", seen=predictor.recipe["method"],
-                remedy="Analyse a run of the method wara, tiny-wara or lora.", code="analysis-no-adapter",
-            )  # fmt: skip
+        assert measured is not None  # there are adapted layers
         for file in study.write(out, measured, compare=other):
             view.console.print(str(file), markup=False)
 
@@ -179,6 +194,48 @@ def main() -> None:
     except InputError as error:
         typer.echo(f"Error: {error.sentence()}", err=True)
         sys.exit(2)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        typer.echo(f"Error: {reason} (seen: {error.filename or 'a file'}). Check the path and its rights.", err=True)
+        sys.exit(2)
+
+
+def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recipe:
+    """Return the recipe of a file, of KEY=VALUE pairs and of named options; the later goes before the earlier."""
+    from wara.backbones import UNTRAINED
+    from wara.inference import recipe_of
+    from wara.training import outputs
+    from wara.training.recipe import Recipe
+
+    fields = {} if file is None else recipe_of(outputs.read_recipe(file.parent if file.is_file() else file)).to_dict()
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(
+                "An option is not KEY=VALUE", seen=pair, remedy="Write e.g. --option augment=none.", code="option-form"
+            )
+        try:
+            fields[key] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[key] = text
+    fields.update({key: value for key, value in named.items() if value is not None})
+    spec = fields.pop("backbone", UNTRAINED)
+    if not spec:
+        raise InputError(
+            "The weights file of this recipe's backbone is not where it was", seen=str(file),
+            remedy="Name it with --backbone NAME:FILE.", code="backbone-needed",
+        )  # fmt: skip
+    return Recipe.from_preset(fields.pop("preset", "quick"), backbone=spec, **fields)
+
+
+def _require_adapter(model: Any, run: Path) -> None:
+    from wara.tuner import adapted_layers
+
+    if not adapted_layers(model):
+        raise InputError(
+            "This run has no adapter to analyse", seen=run.name,
+            remedy="Analyse a run of the method wara, tiny-wara or lora.", code="analysis-no-adapter",
+        )  # fmt: skip
 
 
 def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
@@ -188,11 +245,17 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
     for path in paths:
         if path.is_dir():
             with open_source(path) as source:
-                yield from source.contents()
+                if not source.names():
+                    raise InputError(
+                        "The folder holds no files", seen=path.name, remedy="Name images, or a folder of them.",
+                        code="empty-data",
+                    )  # fmt: skip
+                for name, content in source.contents():
+                    yield f"{path}/{source.prefix}{name}", content
             continue
         if not path.is_file():
             raise InputError("There is no such file", seen=path.name, remedy="Check the path.", code="file-missing")
-        yield path.name, path.read_bytes()
+        yield str(path), path.read_bytes()
 
 
 def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,7 @@ class RunView:
             disable=not self._live,
         )
         self._task: TaskID | None = None
+        self._began = 0.0
 
     def __enter__(self) -> Self:
         """Start the live display, on a terminal."""
@@ -74,8 +76,10 @@ class RunView:
         """Show progress of something that is not a run."""
         if self._task is None:
             self._next_task(description, total)
+            self._began = time.perf_counter()
         assert self._task is not None
-        self._progress.update(self._task, completed=done, total=total)
+        left = (total - done) * (time.perf_counter() - self._began) / max(done, 1)
+        self._progress.update(self._task, completed=done, total=total, left=f"{span(left)} left")
 
     def _next_task(self, description: str, total: int | None) -> None:
         if self._task is not None:

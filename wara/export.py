@@ -59,8 +59,14 @@ def _zip_adapter(run: Path, out: Path) -> Path:
             "This method has no adapter", seen=method, remedy="Export it as merged weights instead.",
             code="export-no-adapter",
         )  # fmt: skip
+    files = sorted((run / outputs.ADAPTER).glob("*"))
+    if not files:
+        raise InputError(
+            "The run holds no trained adapter", seen=run.name, remedy="Train the model to the end first.",
+            code="run-incomplete",
+        )  # fmt: skip
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted((run / outputs.ADAPTER).iterdir()):
+        for file in files:
             archive.write(file, file.name)
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,10 @@ def home() -> Path:
     chosen = os.environ.get("WARA_HOME")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    try:
+        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    except RuntimeError as error:  # an account without a home
+        raise OSError(errno.ENOENT, "this account has no home folder", "~") from error
     return Path(base) / "wara-studio"
 
 
@@ -28,9 +32,9 @@ def remember_weights(fingerprint: str, file: Path) -> None:
     if known.get(fingerprint) == place:
         return
     known[fingerprint] = place
-    path = home() / _WEIGHTS
-    temporary = path.with_name(f".{_WEIGHTS}-{os.getpid()}")
     try:
+        path = home() / _WEIGHTS
+        temporary = path.with_name(f".{_WEIGHTS}-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
         temporary.replace(path)

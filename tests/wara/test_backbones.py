@@ -56,6 +56,19 @@ def test_another_image_size_resizes_the_position_embedding(weights: Path) -> Non
     assert backbone.model(torch.zeros(1, 3, 160, 160)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("size", [8, 16, 100])
+def test_an_image_size_that_does_not_fit_the_patches_is_refused(weights: Path, size: int) -> None:
+    for spec in (f"{NAME}:{weights}", UNTRAINED):
+        with pytest.raises(InputError, match="Use a multiple of 16, at least 32"):
+            load_backbone(spec, 2, image_size=size)
+
+
+def test_the_untrained_backbone_takes_an_image_size() -> None:
+    backbone = load_backbone(UNTRAINED, 2, image_size=64)
+    assert backbone.size == 64
+    assert backbone.model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+
+
 def test_the_untrained_backbone_is_the_same_every_time_and_called_untrained() -> None:
     torch.manual_seed(1)
     first = load_backbone(UNTRAINED, 2)
@@ -79,6 +92,8 @@ def test_a_file_of_another_architecture_is_refused_with_a_shape(weights: Path) -
         (f"{NAME}:none.safetensors", "does not exist"),
         ("embedded", "no embedded backbone"),
         (NAME, "model hub is switched off"),
+        (f"{NAME}.nope", "has no weights of this name"),
+        ("deit_tiny_distilled_patch16_224", "two classifiers"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_plain_words(spec: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,21 @@ def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_pa
     names = {p.name for p in (tmp_path / "figures").iterdir()}
     assert done.returncode == 0
     assert {"subband_energy.json", "singular_spectrum.json", "subband_energy.png", "singular_spectrum.png"} <= names
+
+
+def test_a_recipe_file_repeats_a_run_and_options_go_before_it(run: Path, images: Path, tmp_path: Path) -> None:
+    done = wara("train", images, "--out", tmp_path / "again", "--recipe", run / "recipe.json")
+    other = wara("train", images, "--out", tmp_path / "x", "--recipe", run, "--seed", "5", "--option", "augment=none")
+
+    assert (done.returncode, other.returncode) == (0, 0), done.stderr + other.stderr
+    assert (tmp_path / "again" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
+    recipe = json.loads((tmp_path / "x" / "recipe.json").read_text())
+    assert (recipe["seed"], recipe["augment"], recipe["batch_size"]) == (5, "none", 8)
+
+
+def test_predictions_of_files_with_one_name_stay_apart(run: Path, images: Path, tmp_path: Path) -> None:
+    wara("predict", run, images / "left" / "00.png", images / "right" / "00.png", "--csv", tmp_path / "o.csv")
+    assert len({row["file"] for row in read_rows(tmp_path / "o.csv")}) == 2
 
 
 def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -> None:
@@ -251,6 +267,8 @@ def test_wrong_data_is_answered_in_plain_words(
         (["--backbone", "deit_tiny_patch16_224:gone.safetensors"], "weights file does not exist"),
         (["--method", "dora"], "The option method cannot be used (seen: dora)"),
         (["--wavelet", "bior4.4", "--levels", "9"], "levels=9"),
+        (["--option", "augment"], "not KEY=VALUE"),
+        (["--option", "colour=red"], "Unknown option (seen: colour)"),
         (["--device", "cuda:9"], "The option device cannot be used"),
     ],
 )
@@ -278,3 +296,22 @@ def test_a_full_disk_is_answered_in_plain_words(images: Path, tmp_path: Path) ->
     assert done.returncode == 2
     assert "space" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_places_that_cannot_be_written_or_read_are_answered_in_plain_words(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    (tmp_path / "empty").mkdir()
+
+    for words in (
+        ["train", images, "--out", file / "sub", *QUICK],
+        ["train", images, "--out", tmp_path / ("x" * 300), *QUICK],
+        ["predict", run, images / "left" / "00.png", "--csv", file / "x.csv"],
+        ["predict", run, tmp_path / "empty"],
+        ["predict", run, tmp_path / "gone.png"],
+        ["analyse", run, images, "--out", file],
+        ["export", tmp_path / "empty", "--format", "peft", "--out", tmp_path / "a.zip"],
+    ):
+        assert "Error: " in said(capsys, monkeypatch, *words)

@@ -36,8 +36,8 @@ class _Probe:
         for band, rows in enumerate(transform.band_slices):
             self.of_band[rows, band] = 1
         self.down = layer.A.float().T
-        self.basis, triangle = torch.linalg.qr(layer.B.float())
-        self.up = triangle.T
+        basis, triangle = torch.linalg.qr(layer.B.float().cpu())  # not every GPU backend has it
+        self.basis, self.up = basis.to(device), triangle.T.to(device)
         module = layer.module
         self.has_activation = isinstance(module, SubbandLayer) and module.activation[layer.adapter] != "none"
         self.gains = None if layer.gains is None else self.of_band @ layer.gains.float()  # (C, r)
@@ -77,7 +77,7 @@ class _Probe:
 
     def even_share(self) -> list[float]:
         """Share of each band in the energy of tokens without any structure (white noise)."""
-        energy = self.analysis.double().square().sum(dim=1) @ self.of_band.double()
+        energy = self.analysis.cpu().double().square().sum(dim=1) @ self.of_band.cpu().double()
         return [float(e) for e in energy / energy.sum()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -28,8 +29,10 @@ class Checkpoint:
         """Replace the checkpoint by a state of tensors, numbers, strings, lists and dicts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f"{_FILE}.part"
+        buffer = io.BytesIO()  # torch's own file writer turns a full disk into an error of its own kind
+        torch.save(state, buffer)
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.folder / _FILE)

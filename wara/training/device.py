@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 from contextlib import AbstractContextManager
 
@@ -64,9 +63,13 @@ def set_fused_attention(model: nn.Module, device: torch.device, *, training: boo
             setattr(module, "fused_attn", device.type != "cpu" or not training)  # noqa: B010  # timm's plain attribute
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the largest memory taken so far, in MiB: of the GPU where there is one, else of the process."""
+def peak_memory_mb(device: torch.device) -> float | None:
+    """Return the largest memory so far in MiB: of the GPU where there is one, else of the process; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -38,6 +38,7 @@ class Fit:
         best_state: the trained tensors of that epoch.
         trained_images: images seen in training steps.
         training_seconds: time in training steps, without validation.
+        earlier_seconds: time that processes before this one spent on the run, when it was resumed.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Fit:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     trained_images: int = 0
     training_seconds: float = 0.0
+    earlier_seconds: float = 0.0
 
 
 def fit(
@@ -86,6 +88,7 @@ def fit(
         schedule.load_state_dict(state["schedule"])
         fitted = Fit(**state["fit"])
         start_epoch = len(fitted.history) + 1
+    loop_began = time.perf_counter()
     progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch)
     for epoch in range(start_epoch, recipe.epochs + 1):
         if _stopped_early(fitted, recipe.patience):
@@ -108,16 +111,11 @@ def fit(
             loss_sum += loss.detach() * len(targets)
             seen += len(targets)
             progress.trained(len(targets))
-        if not torch.isfinite(loss_sum):
-            raise InputError(
-                "Training diverged: the loss is not a number any more",
-                seen=f"step size {recipe.learning_rate:g}, epoch {epoch}",
-                remedy="Start again with a learning rate a third as large.",
-                code="training-diverged",
-            )
+        _require_finite(float(loss_sum), epoch, recipe)
         fitted.trained_images += seen
         fitted.training_seconds += time.perf_counter() - began
         probabilities, val_loss = predict(model, val, recipe.precision, on_images=progress.validated)
+        _require_finite(val_loss, epoch, recipe)
         row = {
             "epoch": epoch,
             "train_loss": float(loss_sum) / max(seen, 1),
@@ -135,7 +133,7 @@ def fit(
                 "model": trained_state(model),
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
-                "fit": vars(fitted),
+                "fit": vars(fitted) | {"earlier_seconds": fitted.earlier_seconds + time.perf_counter() - loop_began},
             }
         )
         emit({"type": "epoch", "epochs": recipe.epochs, **row})
@@ -168,6 +166,16 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
     """Return a weight a class, inverse to its frequency, with mean 1 over the images."""
     counts = torch.bincount(targets, minlength=num_classes).float().clamp(min=1)
     return len(targets) / (num_classes * counts)
+
+
+def _require_finite(loss: float, epoch: int, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            "Training diverged: the loss is not a number any more",
+            seen=f"step size {recipe.learning_rate:g}, epoch {epoch}",
+            remedy="Start again with a learning rate a third as large.",
+            code="training-diverged",
+        )
 
 
 def _warmup_cosine(warmup: float, total_steps: int) -> Callable[[int], float]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wara.backbones import Backbone
 from wara.errors import InputError
 from wara.training.recipe import Recipe
-from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig
+from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
 
 PEFT_METHODS = ("wara", "tiny-wara", "lora")
 _PLAIN_FILE = "weights.safetensors"
@@ -33,7 +33,9 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
         return backbone.model
     try:
         config = _peft_config(backbone, recipe)
-        return cast(nn.Module, peft.get_peft_model(backbone.model, config))
+        model = cast(nn.Module, peft.get_peft_model(backbone.model, config))
+        _require_in_use(model, backbone)
+        return model
     except AdapterError as error:
         raise InputError(str(error), remedy="Change the option and start again.", code="recipe-adapter") from error
 
@@ -52,7 +54,7 @@ def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
     smallest = min(
         min(m.in_features, m.out_features)
         for name, m in backbone.model.named_modules()
-        if name.endswith("qkv") and isinstance(m, nn.Linear)
+        if name.endswith("qkv") and isinstance(m, nn.Linear)  # there is one: checked when the backbone was loaded
     )
     if recipe.rank > smallest:
         raise AdapterError(f"rank={recipe.rank} is larger than the adapted layers allow. Use 1 to {smallest}")
@@ -62,13 +64,49 @@ def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
     )  # fmt: skip
 
 
+@torch.no_grad()
+def _require_in_use(model: nn.Module, backbone: Backbone) -> None:
+    """Refuse a model that computes past its adapted layers, as some do that read a layer's weight themselves.
+
+    One empty image shows it; otherwise only the head would be trained, and nobody would know.
+    """
+    layers = adapted_layers(model)
+    first = next(model.parameters())
+    if first.is_meta:
+        return
+    called: set[str] = set()
+    handles = [
+        layer.module.register_forward_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()
+    ]
+    was_training = model.training
+    try:
+        model.eval()(torch.zeros(1, 3, backbone.size, backbone.size, dtype=first.dtype, device=first.device))
+    except AdapterError as error:
+        raise AdapterError(
+            f"The architecture {backbone.name} does not give its layers the whole grid of patch tokens ({error}) "
+            "Use a ViT, DeiT or DINOv2 backbone, or another method"
+        ) from error
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    passed_by = sorted(layers.keys() - called)
+    if passed_by or not layers:
+        raise AdapterError(
+            f"The architecture {backbone.name} does not run its adapted layers ({(passed_by or ['none found'])[0]}), "
+            "so an adapter there would change nothing. Use a ViT, DeiT or DINOv2 backbone."
+        )
+
+
 def parameter_groups(model: nn.Module, backbone: Backbone, recipe: Recipe) -> list[dict[str, Any]]:
     """Return AdamW's parameter groups: adapter and head at their own step sizes; vectors are not decayed."""
     head = {id(p) for p in head_parameters(model, backbone)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((id(parameter) in head, parameter.dim() > 1), []).append(parameter)
+            # Gains rest at 1, which decay would pull towards 0, whatever their shape.
+            matrix = parameter.dim() > 1 and ".wara_gain." not in name
+            groups.setdefault((id(parameter) in head, matrix), []).append(parameter)
     return [
         {
             "params": parameters,

@@ -38,6 +38,19 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "fit": ("pad", "crop", "stretch"),
 }
 
+# Limits that no sensible run meets; beyond them a number is a slip of the finger. (name, lowest, highest)
+_COUNTS = (
+    ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4_096), ("rank", 1, 4_096), ("u", 1, 100_000),
+    ("bootstrap", 1, 100_000), ("levels", 1, 16), ("image_size", 16, 2_048), ("seed", 0, 2**31 - 1),
+    ("projection_seed", 0, 2**31 - 1),
+)  # fmt: skip
+_NUMBERS = (
+    ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
+    ("weight_decay", 0, 10), ("warmup", 0, 1), ("label_smoothing", 0, 0.5), ("dropout", 0, 0.9),
+)  # fmt: skip
+_ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha"}
+_OPTIONAL = {"levels", "image_size", "alpha"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -147,21 +160,14 @@ class Recipe:
         """
         for name in _CHOICES:
             _require_choice(name, getattr(self, name))
-        for name in ("epochs", "patience", "batch_size", "rank", "u", "bootstrap"):
-            _require_number(name, getattr(self, name), low=1, whole=True)
-        for name in ("levels", "image_size"):
-            if getattr(self, name) is not None:
-                _require_number(name, getattr(self, name), low=1, whole=True)
-        for name in ("seed", "projection_seed"):
-            _require_number(name, getattr(self, name), low=0, high=2**31 - 1, whole=True)
-        for name in ("learning_rate", "head_learning_rate", "clip"):
-            _require_number(name, getattr(self, name), low=0, open_low=True)
-        if self.alpha is not None:
-            _require_number("alpha", self.alpha, low=0, open_low=True)
-        _require_number("weight_decay", self.weight_decay, low=0)
-        _require_number("warmup", self.warmup, low=0, high=1)
-        _require_number("label_smoothing", self.label_smoothing, low=0, high=0.5)
-        _require_number("dropout", self.dropout, low=0, high=0.9)
+        for name, low, high in _COUNTS:
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                _require_number(name, value, low=low, high=high, whole=True)
+        for name, lowest, highest in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                _require_number(name, value, low=lowest, high=highest, open_low=name in _ABOVE_ZERO)
         balanced: Any = self.class_balanced  # options come from JSON too, where anything can stand
         if not isinstance(balanced, bool):
             _wrong("class_balanced", balanced, "Use true or false.")
@@ -175,22 +181,20 @@ def _require_choice(name: str, value: Any) -> None:
 
 
 def _require_number(
-    name: str, value: Any, *, low: float, high: float | None = None, whole: bool = False, open_low: bool = False
+    name: str, value: Any, *, low: float, high: float, whole: bool = False, open_low: bool = False
 ) -> None:
     counted = isinstance(value, int) and not isinstance(value, bool)
-    number = float(value) if counted or (isinstance(value, float) and not whole) else math.nan
-    fits = number > low if open_low else number >= low
-    if fits and (high is None or number <= high):
+    number: float = value if counted or (isinstance(value, float) and not whole) else math.nan
+    if (number > low if open_low else number >= low) and number <= high:
         return
     kind = "a whole number" if whole else "a number"
-    span = f"{'above' if open_low else 'of at least'} {low:g}" + (f" and at most {high:g}" if high is not None else "")
-    _wrong(name, value, f"Use {kind} {span}.")
+    _wrong(name, value, f"Use {kind} {'above' if open_low else 'of at least'} {low:,} and at most {high:,}.")
 
 
 def _wrong(name: str, value: Any, remedy: str) -> None:
     raise InputError(
         f"The option {name.replace('_', ' ')} cannot be used",
-        seen=value,
+        seen=str(value)[:60],
         remedy=remedy,
         code=f"recipe-{name.replace('_', '-')}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
 from wara.backbones import Backbone, load_backbone
@@ -97,7 +99,7 @@ def train(
     began = time.perf_counter()
     device = resolve_device(recipe.device)
     try:
-        finished = _prepare_folder(out, resume)
+        finished = _prepare_folder(out, resume, recipe)
         if finished is not None:
             emit({"type": "done", "metrics": finished})
             return finished
@@ -133,27 +135,39 @@ def train(
         write_figures(
             out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
         )
-        metrics["seconds"] = time.perf_counter() - began
+        metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
         card = render_card(stored, metrics, report)
         (out / outputs.CARD).write_text(card, encoding="utf-8")
         outputs.write_json(out / outputs.METRICS, metrics)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _plain(error, out) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "The device has not enough memory for this training", seen=f"{recipe.batch_size} images a step",
+            remedy="Halve the batch size, or choose a smaller backbone.", code="out-of-memory",
+        ) from error  # fmt: skip
     Checkpoint(out / outputs.CHECKPOINT).remove()
     shutil.rmtree(_own_cache(out), ignore_errors=True)
     emit({"type": "done", "metrics": metrics})
     return metrics
 
 
-def _prepare_folder(out: Path, resume: bool) -> dict[str, Any] | None:
+def _prepare_folder(out: Path, resume: bool, recipe: Recipe) -> dict[str, Any] | None:
     """Make the folder; return the metrics of a run that is already whole and is being resumed."""
     if out.exists() and not out.is_dir():
         raise InputError(
             "The output is a file, not a folder", seen=out.name, remedy="Name a new folder with --out.",
             code="out-not-a-folder",
         )  # fmt: skip
-    if out.is_dir() and any(out.iterdir()) and not resume:
+    own = {_own_cache(out).name}  # what a run that was refused while reading may have left
+    held = {entry.name for entry in out.iterdir()} - own if out.is_dir() else set()
+    if resume and held and not held & {outputs.RECIPE, outputs.CHECKPOINT}:
+        raise InputError(
+            "The output folder holds something else than a run", seen=out.name,
+            remedy="Name the folder of the run that is to go on.", code="out-not-a-run",
+        )  # fmt: skip
+    if held and not resume:
         raise InputError(
             "The output folder is not empty",
             seen=out.name,
@@ -162,6 +176,7 @@ def _prepare_folder(out: Path, resume: bool) -> dict[str, Any] | None:
         )
     out.mkdir(parents=True, exist_ok=True)
     if resume and (out / outputs.METRICS).is_file():
+        _require_same_options(outputs.read_recipe(out), recipe)
         metrics: dict[str, Any] = json.loads((out / outputs.METRICS).read_text(encoding="utf-8"))
         return metrics
     return None
@@ -286,12 +301,13 @@ def _write_recipe(
         "classes": list(catalogue.classes),
         "image": {"size": backbone.size, "mean": list(backbone.mean), "std": list(backbone.std), "fit": recipe.fit},
         "data": {
-            "fingerprint": catalogue.fingerprint, "images": len(catalogue.items),
+            # By content: a copied folder is the same data.
+            "fingerprint": catalogue.digest, "images": len(catalogue.items),
             "classes": {name: sum(i.label == name for i in catalogue.items) for name in catalogue.classes},
             "splits": {side: study.split.count(side) for side in SPLITS},
             "passed_over": len(catalogue.passed_over),
         },
-        "device": device_name(device),
+        "device_name": device_name(device),
         "packages": outputs.package_versions(),
     }  # fmt: skip
     if resume and (out / outputs.RECIPE).is_file():
@@ -300,7 +316,7 @@ def _write_recipe(
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    differing = [key for key in now if key not in ("packages", "device") and before.get(key) != now[key]]
+    differing = [key for key in now if key not in ("packages", "device", "device_name") and before.get(key) != now[key]]
     if differing:
         raise InputError(
             "The run cannot be resumed with other options or data",
@@ -310,14 +326,24 @@ def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _plain(error: OSError, out: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _require_same_options(stored: dict[str, Any], recipe: Recipe) -> None:
+    """Refuse to take a finished run for one with other options."""
+    now = recipe.to_dict() | {"backbone": recipe.backbone.partition(":")[0], "device": stored.get("device")}
+    _require_same(stored | {"backbone": stored["backbone"]["name"]}, now)
+
+
+def _plain(error: Exception, out: Path) -> Exception:
+    number = getattr(error, "errno", None)
+    if isinstance(error, SafetensorError):  # it keeps the number in its text only
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found.group(1)) if found else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return InputError(
             "There is no space left on the disk", seen=out.name,
             remedy="Free some space and go on with --resume; what was done until the last epoch is kept.",
             code="disk-full",
         )  # fmt: skip
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
         return InputError(
             "The output folder cannot be written", seen=out.name, remedy="Name a folder that you may write to.",
             code="out-not-writable",

@@ -123,7 +123,7 @@ class TinyWaraConfig(_SubbandConfig):
     Args:
         u: length of the learned vector of each layer, 1 or more.
         projection_seed: seed of the fixed projections.
-        save_projection: whether the basis and the projections are saved with the adapter (a few kB a layer, and the
+        save_projection: whether the basis and the projections are saved with the adapter (some 100 kB a layer, and the
             outputs are then the same on every machine), or made anew from the pretrained weight and the seed.
         init_weights: True starts v at zero, so that the model starts as the base model; False draws it, for tests.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from tests.wara.support import small_recipe
-from wara.backbones import load_backbone
+from wara.backbones import Backbone, _require_transformer, load_backbone
 from wara.errors import InputError
 from wara.training.methods import (
     build,
@@ -69,6 +70,54 @@ def test_saving_and_loading_onto_a_fresh_backbone_gives_the_same_outputs(method:
 
     assert torch.equal(loaded(images), model(images))
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def small_beit() -> Backbone:
+    """A BEiT, whose attention reads the weight of its qkv layer instead of calling it."""
+    model = timm.models.beit.Beit(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=3)
+    model.pretrained_cfg = {"classifier": "head"}
+    return Backbone(model, "small_beit", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 8, "head")
+
+
+@pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
+def test_a_model_that_computes_past_its_adapted_layers_is_refused(method: str) -> None:
+    with pytest.raises(InputError, match="does not run its adapted layers"):
+        build(small_beit(), small_recipe(method=method))
+
+
+@pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
+def test_beit_is_made_to_call_its_layers_and_then_learns(method: str) -> None:
+    backbone = small_beit()
+    _require_transformer(backbone.model, "small_beit")
+    model = build(backbone, small_recipe(method=method))
+
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and "head" not in name}
+    assert gradients
+    assert all(gradient is not None for gradient in gradients.values())
+
+
+def test_windows_of_tokens_are_refused_by_name() -> None:
+    model = timm.models.swin_transformer.SwinTransformer(
+        img_size=32, patch_size=4, embed_dim=12, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
+    )
+    backbone = Backbone(model, "small_swin", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 4, "head.fc")
+    with pytest.raises(InputError, match="small_swin does not give its layers the whole grid"):
+        build(backbone, small_recipe())
+
+
+def test_gains_are_not_decayed() -> None:
+    backbone = load_backbone("vit_tiny_untrained", 3)
+    recipe = small_recipe(gains="subband-rank", weight_decay=0.5)
+    model = build(backbone, recipe)
+    gains = {id(p) for name, p in model.named_parameters() if ".wara_gain." in name}
+    assert gains
+    assert all(
+        group["weight_decay"] == 0
+        for group in parameter_groups(model, backbone, recipe)
+        if any(id(p) in gains for p in group["params"])
+    )
 
 
 def test_a_state_of_another_method_is_refused() -> None:
