@@ -64,11 +64,13 @@
 
   // ---- requests ------------------------------------------------------------------------------
   class Problem extends Error {
-    constructor(sentence, body) { super(sentence); this.body = body || {}; }
+    constructor(sentence, body, status = 0) { super(sentence); this.body = body || {}; this.status = status; }
   }
   function send(path, form, { onBytes, signal, method = "POST" } = {}) {
     // XMLHttpRequest, because fetch cannot say how much of a body has been sent.
     return new Promise((resolve, reject) => {
+      const stopped = () => reject(new Problem("Stopped.", { code: "stopped" }));
+      if (signal?.aborted) { stopped(); return; }
       const request = new XMLHttpRequest();
       request.open(method, API + path);
       request.responseType = "text";
@@ -79,11 +81,11 @@
         if (request.status >= 200 && request.status < 300) resolve(body);
         else {
           const sentence = body && (body.detail || body.title);
-          reject(new Problem(sentence || `The server could not take this (answer ${request.status}). Try again.`, body));
+          reject(new Problem(sentence || `The server could not take this (answer ${request.status}). Try again.`, body, request.status));
         }
       });
       request.addEventListener("error", () => reject(new Problem("The server does not answer. Check that it is running, then try again.")));
-      request.addEventListener("abort", () => reject(new Problem("Stopped.", { code: "stopped" })));
+      request.addEventListener("abort", stopped);
       signal?.addEventListener("abort", () => request.abort());
       request.send(form);
     });
@@ -276,52 +278,68 @@
     }
     const labels = () => element.querySelector("input[name=labels]").value.trim();
 
-    async function sendFolder(found, line, signal) {
-      const files = found.filter((item) => wanted(item.path));
-      if (!files.length) {
-        throw new Problem("This folder holds no files. Choose the folder that holds one sub-folder of images for each class.");
+    // What was half sent is of no use to anybody. A connection that broke may be back a moment later.
+    async function remove(id) {
+      for (const wait of [0, 1000, 3000]) {
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        try {
+          await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" });
+          return;
+        } catch (error) {
+          if (error.status >= 400 && error.status < 500) return; // gone already, or in use after all
+        }
       }
+    }
+    async function sendFiles(files, name, line, signal) {
       const total = files.reduce((sum, item) => sum + item.file.size, 0) || 1;
-      const name = files[0].path.includes("/") ? files[0].path.split("/")[0] : "";
-      let id = null, made = null, sent = 0, bytes = 0;
+      const start = new FormData();
+      start.append("finish", "false");
+      if (name) start.append("name", name);
+      if (labels()) start.append("labels", labels());
+      // Made before any file is sent, and not to be stopped: from here on the id is known, and all of it can be removed.
+      const { id } = await send("/datasets", start);
+      const path = `/datasets/${encodeURIComponent(id)}`;
+      const leave = () => fetch(API + path, { method: "DELETE", keepalive: true });
+      window.addEventListener("pagehide", leave);
+      let sent = 0, bytes = 0;
       try {
         for (const batch of batches(files)) {
           const body = new FormData();
-          if (!id) {
-            body.append("finish", "false");
-            if (name) body.append("name", name);
-            if (labels()) body.append("labels", labels());
-          }
           for (const item of batch) body.append("files", item.file, item.path);
           const weight = batch.reduce((sum, item) => sum + item.file.size, 0);
           const onBytes = (loaded) => line.show((bytes + Math.min(loaded, weight)) / total,
             `Sending ${count(sent)} of ${plural(files.length, "file")} · ${megabytes(Math.min(total, bytes + loaded))} of ${megabytes(total)}`);
           onBytes(0);
-          made = await send(id ? `/datasets/${encodeURIComponent(id)}/files` : "/datasets", body, { onBytes, signal });
-          id = id || made.id;
+          await send(`${path}/files`, body, { onBytes, signal });
           sent += batch.length;
           bytes += weight;
         }
       } catch (error) {
-        // What was half sent is of no use to anybody; its removal may fail without further harm.
-        if (id) await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" }).catch(() => {});
+        await remove(id);
+        throw error;
+      } finally {
+        window.removeEventListener("pagehide", leave);
+      }
+      line.show(1, `Sent ${plural(files.length, "file")}`);
+      try {
+        return await send(`${path}/finish`, null, { signal });
+      } catch (error) {
+        // A refusal (4xx) says that the server itself has removed what it cannot use.
+        if (!(error.status >= 400 && error.status < 500)) await remove(id);
         throw error;
       }
-      // From here on the server itself removes what it cannot use.
-      line.show(1, `Sent ${plural(files.length, "file")}`);
-      return send(`/datasets/${encodeURIComponent(id)}/finish`, null, { signal });
     }
-    async function sendZip(file, line, signal) {
-      const body = new FormData();
-      if (labels()) body.append("labels", labels());
-      body.append("files", file, file.name);
-      const onBytes = (loaded) => line.show(Math.min(1, loaded / (file.size || 1)), `Sending ${megabytes(Math.min(loaded, file.size))} of ${megabytes(file.size)}`);
-      onBytes(0);
-      return send("/datasets", body, { onBytes, signal });
+    function sendFolder(found, line, signal) {
+      const files = found.filter((item) => wanted(item.path));
+      if (!files.length) {
+        throw new Problem("This folder holds no files. Choose the folder that holds one sub-folder of images for each class.");
+      }
+      const name = files[0].path.includes("/") ? files[0].path.split("/")[0] : "";
+      return sendFiles(files, name, line, signal);
     }
     function take(found) {
       const zips = found.filter((item) => /\.zip$/i.test(item.path));
-      if (found.length === 1 && zips.length === 1) run((line, signal) => sendZip(zips[0].file, line, signal));
+      if (found.length === 1 && zips.length === 1) run((line, signal) => sendFiles(zips, zips[0].file.name.replace(/\.zip$/i, ""), line, signal));
       else run((line, signal) => sendFolder(found, line, signal));
     }
     part("folder").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }))));

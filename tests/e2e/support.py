@@ -83,6 +83,7 @@ class Watch:
     def __init__(self, base: str) -> None:
         self.host = urlsplit(base).netloc
         self.refusals_expected = False
+        self.failures_expected = False
         self.seen: list[str] = []
 
     def follow(self, page: Page) -> None:
@@ -93,7 +94,8 @@ class Watch:
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium itself reports every answer of 4xx as an error; a refusal that a test asks for is none.
         refusal = message.text.startswith("Failed to load resource: the server responded with a status of 4")
-        if message.type == "error" and not (refusal and self.refusals_expected):
+        failure = message.text.startswith("Failed to load resource: ") and self.failures_expected
+        if message.type == "error" and not (refusal and self.refusals_expected) and not failure:
             self.seen.append(f"console: {message.text}")
 
     def _request(self, request: Request) -> None:
