@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,14 @@ def test_an_upload_whose_page_is_left_leaves_nothing_behind(studio: Studio, watc
     studio.open()
     expect(studio.page.locator("#data-detail")).to_contain_text("No images yet")
     assert studio.page.request.get(f"{studio.base}/api/v1/datasets").json()["items"] == []
+
+
+def test_a_zip_is_taken_like_a_folder_and_named_after_its_file(studio: Studio, images: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "all rings"), "zip", images.parent, images.name)
+    studio.open()
+    studio.page.locator("#upload-zip").set_input_files(archive)
+    detail = studio.uploaded(44)
+    expect(detail.locator("h2.big")).to_have_text("all rings")
 
 
 def test_text_from_files_is_shown_as_text(studio: Studio, tmp_path: Path) -> None:
