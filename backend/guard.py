@@ -11,23 +11,25 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.problems import RequestRefused, as_problem, problem_of, problem_response
-from backend.settings import Settings
+from backend.settings import WILDCARD_HOSTS, Settings
 
 API_ROOT = "/api"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-API_HEADERS = {
+SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # No other site may show what this server holds, not even as a picture.
-    "Cross-Origin-Resource-Policy": "same-origin",
+    # Inside a frame of another site, a click meant for that site could delete something here.
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+# No other site may show what this server holds, not even as a picture.
+API_HEADERS = {"Cross-Origin-Resource-Policy": "same-origin"}
 
 access_log = logging.getLogger("backend.access")
 
 
 class RequestGuard:
-    """Refuses foreign hosts (DNS rebinding) and cross-origin writes, for the pages as for the API.
+    """Refuses foreign hosts (DNS rebinding) and cross-origin writes, and adds safe headers, for pages and API alike.
 
     A page of another site can make a browser send requests to 127.0.0.1, and a name of its own can be made to
     resolve there; the Host and Origin headers, which scripts cannot forge, tell both apart.
@@ -37,7 +39,7 @@ class RequestGuard:
         self.app = app
         self.check_host = settings.on_loopback or bool(settings.extra_hosts)
         self.hosts = LOOPBACK_NAMES | settings.extra_hosts
-        if not settings.on_loopback and settings.host not in ("0.0.0.0", "::"):
+        if not settings.on_loopback and settings.host not in WILDCARD_HOSTS:
             self.hosts = self.hosts | {settings.host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,13 +47,19 @@ class RequestGuard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SAFE_HEADERS)
+            await send(message)
+
         refusal = self._refusal(scope)
         if refusal is None:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_on)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await problem_response(as_problem(refusal))(scope, receive, send)
+            await problem_response(as_problem(refusal))(scope, receive, send_on)
 
     def _refusal(self, scope: Scope) -> RequestRefused | None:
         headers = Headers(scope=scope)
@@ -66,7 +74,7 @@ class RequestGuard:
             )
         if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
-            foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+            foreign = origin is not None and _origin_host(origin) != host.lower()
             if foreign or headers.get("sec-fetch-site") == "cross-site":
                 return RequestRefused(
                     403,
@@ -118,6 +126,13 @@ class ApiShell:
             pattern = getattr(scope.get("route"), "path", "(no such route)")
             milliseconds = 1000 * (time.perf_counter() - began)
             access_log.info("%s %s %d %.0f ms", scope["method"], pattern, status, milliseconds)
+
+
+def _origin_host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # no address at all, such as "http://["
+        return None
 
 
 def _host_name(host: str) -> str:

@@ -27,7 +27,7 @@ from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.serving import PredictorCache
-from backend.settings import Settings
+from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
 from wara import __version__
 
@@ -132,6 +132,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _start(parts: Parts) -> None:
+    if parts.settings.host in WILDCARD_HOSTS and not parts.settings.extra_hosts:
+        log.warning(
+            "The server listens on every network of this machine and answers under any name, to whoever reaches it. "
+            "Set WARA_ALLOWED_HOSTS to the names it is meant to have, and put a proxy with a login in front of it."
+        )
     parts.storage.prepare()
     parts.database.upgrade()
     parts.intake.start()

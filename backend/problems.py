@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import secrets
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -91,15 +93,22 @@ def as_problem(error: InputError, status: int | None = None) -> dict[str, Any]:
     }
 
 
+class _ProblemResponse(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        # The value seen may hold half a surrogate pair, which no UTF-8 can carry.
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
 def problem_response(problem: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a problem document as a response with its own status."""
-    return JSONResponse(problem, status_code=problem["status"], media_type=MEDIA_TYPE, headers=headers)
+    return _ProblemResponse(problem, status_code=problem["status"], media_type=MEDIA_TYPE, headers=headers)
 
 
 def unexpected(error: BaseException) -> dict[str, Any]:
     """Log an error that nobody foresaw under an id, and return a problem that shows the id and no trace."""
     identifier = secrets.token_hex(4)
-    log.error("Unexpected error %s", identifier, exc_info=error)
+    log.error("Unexpected error %s\n%s", identifier, explain(error))
     return as_problem(
         RequestRefused(
             500,
@@ -110,6 +119,20 @@ def unexpected(error: BaseException) -> dict[str, Any]:
             error_id=identifier,
         )
     )
+
+
+def explain(error: BaseException) -> str:
+    """Return an error with its frames and causes for a log, without the file names that some messages hold."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = "" if cause is None else f"{explain(cause)}\nwhich led to\n"
+    if isinstance(error, OSError):
+        said = f" ({errno.errorcode.get(error.errno or 0, error.errno)})"
+    elif isinstance(error, InputError):
+        said = f": {error.what} ({error.code})"
+    else:
+        said = f": {error}"
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}{frames}{type(error).__module__}.{type(error).__qualname__}{said}"
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
@@ -147,6 +170,14 @@ def _validation(error: RequestValidationError) -> RequestRefused:
             f"The request lacks the field '{where}'",
             remedy=f"Send '{where}' as /api/docs describes it.",
             code="field-missing",
+        )
+    if first["type"] == "json_invalid":
+        return RequestRefused(
+            422,
+            "The request is not valid JSON",
+            seen=f"an error at character {first['loc'][-1]}",
+            remedy="Send one JSON object with the fields that /api/docs lists.",
+            code="json-invalid",
         )
     return RequestRefused(
         422,

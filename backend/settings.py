@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEGABYTE = 1024 * 1024
+WILDCARD_HOSTS = ("0.0.0.0", "::")
 
 
 class Settings(BaseSettings):

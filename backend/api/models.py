@@ -180,8 +180,14 @@ def _table(answer: PredictionList) -> str:
     for item in answer.items:
         shares = item.probabilities or {}
         numbers = [f"{shares[name]:.6f}" if name in shares else "" for name in answer.classes]
-        writer.writerow([item.file, item.label or "", *numbers, item.error or ""])
+        file, label, error = (_plain(text or "") for text in (item.file, item.label, item.error))
+        writer.writerow([file, label, *numbers, error])
     return buffer.getvalue()
+
+
+def _plain(cell: str) -> str:
+    """Keep a spreadsheet from taking a name for a formula, by the apostrophe that marks text there."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _out(model: Model) -> ModelOut:

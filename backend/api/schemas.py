@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/problem+json": {}}}
@@ -143,6 +145,18 @@ class JobIn(BaseModel):
     preset: str = "quick"
     recipe: dict[str, Any] = Field(default_factory=dict, description="Recipe fields that differ from the preset.")
     name: str | None = Field(default=None, max_length=120)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_that_can_be_kept(cls, value: Any) -> Any:
+        # JSON may spell half of a surrogate pair, which neither the database nor an answer can carry.
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise PydanticCustomError(
+                "no_text", "it holds characters that are no text, or is nested too deep"
+            ) from error
+        return value
 
 
 class JobProgress(BaseModel):

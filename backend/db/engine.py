@@ -23,7 +23,8 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        self.engine = create_engine(f"sqlite:///{path}")
+        # Parameters hold names of files and people; they belong in no message and no log.
+        self.engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self.engine, "connect", _prepare_connection)
 

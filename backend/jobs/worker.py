@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.jobs.events import EVENTS_FILE, EventWriter
 from backend.jobs.process import ProcessIdentity
-from backend.problems import as_problem, disk_full, is_disk_full
+from backend.problems import as_problem, disk_full, explain, is_disk_full
 from backend.storage import read_json, write_json
 from wara.errors import InputError
 
@@ -87,7 +87,7 @@ def _problem(error: Exception) -> dict[str, Any]:
     if is_disk_full(error):
         return as_problem(disk_full())
     identifier = secrets.token_hex(4)
-    log.error("Training failed (%s)", identifier, exc_info=error)
+    log.error("Training failed (%s)\n%s", identifier, explain(error))
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return as_problem(
             InputError(

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
+from backend.db import Database
+from backend.problems import unexpected
 from backend.settings import Settings
 from tests.backend.support import API, Studio, as_form, assert_problem, png, serve, settings_for, study
 
@@ -40,7 +44,7 @@ def test_a_server_that_listens_to_all_answers_under_any_name(tmp_path: Path) -> 
     "headers",
     [
         {"origin": "https://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:9999"},
-        {"origin": "http://localhost:7860"}, {"sec-fetch-site": "cross-site"},
+        {"origin": "http://localhost:7860"}, {"origin": "http://["}, {"sec-fetch-site": "cross-site"},
     ],
 )  # fmt: skip
 def test_a_page_of_another_site_can_change_nothing(studio: Studio, headers: dict[str, str]) -> None:
@@ -59,8 +63,32 @@ def test_the_own_page_can(studio: Studio) -> None:
 def test_answers_cannot_be_shown_by_other_sites(studio: Studio) -> None:
     headers = studio.http.get(f"{API}/datasets").headers
     assert headers["cross-origin-resource-policy"] == "same-origin"
-    assert headers["x-content-type-options"] == "nosniff"
     assert not any(name.startswith("access-control-") for name in headers)
+
+
+def test_every_answer_says_that_it_is_not_for_frames(studio: Studio) -> None:
+    for answer in (
+        studio.http.get(f"{API}/datasets"),
+        studio.http.get(f"{API}/nothing"),
+        studio.http.get(f"{API}/datasets", headers={"host": "evil.example"}),
+        studio.http.get("/api/docs"),
+        studio.http.get("/nothing"),
+    ):
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [({"host": "0.0.0.0"}, True), ({"host": "0.0.0.0", "allowed_hosts": "studio"}, False), ({}, False)],
+)
+def test_listening_to_all_under_any_name_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: dict[str, str], warned: bool
+) -> None:
+    with serve(settings_for(tmp_path, **values)):
+        pass
+    assert any("WARA_ALLOWED_HOSTS" in record.getMessage() for record in caplog.records) is warned
 
 
 def test_logs_hold_no_file_name_class_or_query(studio: Studio, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,10 +101,10 @@ def test_logs_hold_no_file_name_class_or_query(studio: Studio, caplog: pytest.Lo
     studio.http.get(f"{API}/Jane Roe/scarlet_class")
     assert_problem(studio.upload(files), 409, "dataset-exists")
     ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
-    text = "\n".join(f"{record.name} {record.getMessage()}" for record in ours)
-    assert "backend.access" in text
+    lines = "\n".join(f"{record.name} {record.getMessage()}" for record in ours)
+    assert "backend.access" in lines
     for word in ("Roe", "scarlet", "SECRET"):
-        assert word not in text
+        assert word not in lines
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_text("{ spoilt"), lambda path: path.unlink()])
@@ -89,4 +117,29 @@ def test_an_unforeseen_error_shows_an_id_that_the_log_explains(
     problem = assert_problem(answer, 500, "server-error")
     assert "catalogue" not in answer.text and str(settings.data_dir) not in answer.text
     record = next(record for record in caplog.records if problem["error_id"] in record.getMessage())
-    assert record.exc_info is not None
+    assert "in read_json" in record.getMessage() and record.exc_info is None
+
+
+def test_the_log_of_an_error_names_no_file(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    file = tmp_path / " ".join(("Jane", "Roe"))
+    try:
+        try:
+            file.read_bytes()
+        except FileNotFoundError as error:
+            raise ValueError("cannot go on") from error
+    except ValueError as error:
+        unexpected(error)
+    assert "FileNotFoundError (ENOENT)" in caplog.text and "cannot go on" in caplog.text
+    assert __file__ in caplog.text  # the frames are there
+    assert "Jane Roe" not in caplog.text
+
+
+def test_an_error_of_the_database_names_no_values(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    settings.data_dir.mkdir()
+    person = " ".join(("Jane", "Roe"))
+    database = Database(settings.data_dir / "wara.db")
+    with pytest.raises(OperationalError) as caught, database.session() as session:
+        session.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": person})
+    unexpected(caught.value)
+    database.close()
+    assert "nowhere" in caplog.text and person not in caplog.text

@@ -210,3 +210,13 @@ def test_deleting_a_model_removes_its_folder_and_leaves_its_job(plain: tuple[Stu
     assert_problem(studio.http.get(model), 404, "model-not-found")
     assert_problem(studio.http.delete(model), 404, "model-not-found")
     assert studio.job(job_id)["state"] == "succeeded" and studio.job(job_id)["model_id"] is None
+
+
+@pytest.mark.parametrize("name", ["=cmd|' -C calc'!A0.png", "+1.png", "-1.png", "@SUM(A1).png"])
+def test_a_name_is_no_formula_in_the_table(trained: tuple[Studio, dict[str, Any]], name: str) -> None:
+    studio, job = trained
+    url = f"{API}/models/{job['model_id']}/predict"
+    answer = studio.http.post(url, params={"format": "csv"}, files=as_form({name: png(1), "plain.png": b"no image"}))
+    first, second = csv.DictReader(io.StringIO(answer.text))
+    assert first["file"] == f"'{name}" and 0 <= float(first["probability_fine"]) <= 1
+    assert second["file"] == "plain.png" and second["error"]
