@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,11 @@ from backend.storage import Storage, StoredFile
 from wara.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wara.backbones import BackboneInfo
     from wara.training.recipe import Recipe
 
-MAX_IMAGE_SIZE = 2048
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
 
@@ -54,7 +55,7 @@ class BackboneRegistry:
         return [Offer(_public_id(info), _label(info, originals.get(info.spec)), info) for info in infos]
 
     def resolve(self, identifier: str) -> Offer:
-        """Return an offered backbone by its identifier or spec.
+        """Return an offered backbone by its identifier or spec; where the hub may be asked, also any of timm's names.
 
         Only what is offered can be used, so that no request opens a file of its choice.
 
@@ -63,6 +64,7 @@ class BackboneRegistry:
         """
         offers = self.offers()
         found = next((offer for offer in offers if identifier in (offer.id, offer.info.spec)), None)
+        found = found or _of_hub(identifier)
         if found is None:
             raise InputError(
                 "Unknown backbone",
@@ -96,15 +98,16 @@ class BackboneRegistry:
                 remedy=f"Choose a file that ends in {' or '.join(WEIGHT_SUFFIXES)}.",
                 code="weights-suffix",
             )
-        row = Backbone(id=file.digest, name=name, file=f"weights{suffix}", original=original)
+        # The same bytes may be given for two architectures, and models lean on what is kept: each has its own place.
+        identifier = hashlib.blake2b(f"{file.digest}\n{name}\n{suffix}".encode(), digest_size=16).hexdigest()
+        row = Backbone(id=identifier, name=name, file=f"weights{suffix}", original=original)
         # The name that messages show is the one that the person knows.
         candidate = file.path.with_name(original)
         file.path.rename(candidate)
         load_backbone(f"{name}:{candidate}", num_classes=2)
         target = self._storage.folder("backbones", row.id) / row.file
-        if target.parent.exists():  # the same bytes were uploaded before
-            shutil.rmtree(target.parent)
-        self._storage.move(candidate, target)
+        if not target.exists():  # else the same file was uploaded before and may be in use
+            self._storage.move(candidate, target)
         with self._database.session() as session:
             session.merge(row)
         return self.resolve(f"{name}:{target}")
@@ -124,22 +127,23 @@ def check_fits(offer: Offer, recipe: Recipe) -> None:
     from wara.backbones import UNTRAINED, load_backbone
     from wara.backbones import Backbone as Loaded
     from wara.training.methods import build
-    from wara.tuner import token_grid
+    from wara.tuner import AdapterError
 
     if offer.info.spec == UNTRAINED:
-        build(load_backbone(UNTRAINED, 2), recipe)
+        build(load_backbone(UNTRAINED, 2, image_size=recipe.image_size), recipe)
         return
     options: dict[str, Any] = {} if recipe.image_size is None else {"img_size": recipe.image_size}
-    with torch.device("meta"):
-        model = timm.create_model(offer.info.name, num_classes=2, **options)
-    grid = token_grid(model)
-    if min(grid.height, grid.width) < 2 or (recipe.image_size or 0) > MAX_IMAGE_SIZE:
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(offer.info.name, num_classes=2, **options)
+        _check_grid(model, recipe)
+    except (AdapterError, TypeError) as error:  # the latter from architectures that know no img_size
         raise InputError(
-            "The backbone cannot take images of this size",
-            seen=f"{recipe.image_size} pixels, {grid.height} x {grid.width} patches",
-            remedy=f"Leave the image size empty to take the backbone's own, or use at most {MAX_IMAGE_SIZE}.",
-            code="recipe-image-size",
-        )
+            "This architecture is not a vision transformer with a grid of patch tokens",
+            seen=offer.info.name,
+            remedy="Use a ViT, DeiT, BEiT or DINOv2 model of timm, e.g. deit_tiny_patch16_224.",
+            code="backbone-unsupported",
+        ) from error
     classifier = model.pretrained_cfg.get("classifier") or "head"
     build(
         Loaded(
@@ -157,6 +161,39 @@ def check_fits(offer: Offer, recipe: Recipe) -> None:
         ),
         recipe,
     )
+
+
+def _check_grid(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse what loading the weights would refuse later."""
+    from wara.tuner import token_grid
+
+    grid = token_grid(model)
+    patch: Any = model.patch_embed
+    side = int(patch.patch_size[-1])
+    if min(grid.height, grid.width) < 2 or (recipe.image_size or 0) % side:
+        raise InputError(
+            f"The image size does not fit patches of {side} pixels",
+            seen=recipe.image_size,
+            remedy=f"Use a multiple of {side}, at least {2 * side}, or leave it empty to take the backbone's own.",
+            code="recipe-image-size",
+        )
+
+
+def _of_hub(name: str) -> Offer | None:
+    """Return a backbone that is in no list but that the hub may have, where the hub may be asked at all."""
+    import timm
+
+    from wara.backbones import BackboneInfo, hub_allowed
+
+    # A name and perhaps a tag of weights; nothing in it can be a path or another repository.
+    if not hub_allowed() or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name):
+        return None
+    if not timm.is_model(name.split(".")[0]):
+        return None
+    if "." in name and name not in timm.list_pretrained(f"{name.split('.')[0]}.*"):
+        return None
+    note = "Fetched once from the model hub, then kept."
+    return Offer(name, name, BackboneInfo(name, name, name, "hub", True, True, None, note))
 
 
 def _public_id(info: BackboneInfo) -> str:

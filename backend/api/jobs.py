@@ -16,6 +16,7 @@ from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, P
 from backend.backbones import Offer, check_fits
 from backend.db import Dataset, Job
 from backend.db.models import FINISHED_STATES
+from backend.devices import find_devices
 from backend.jobs.supervisor import Supervisor
 from backend.problems import not_found
 from wara.errors import InputError
@@ -24,6 +25,7 @@ router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
 POLL_SECONDS = 0.25
 PING_SECONDS = 15.0
+MAX_EVENT_DIGITS = 15
 
 
 @router.post("/jobs", status_code=202)
@@ -36,7 +38,7 @@ def create_job(
         raise not_found("data set", order.dataset_id)
     intake.catalogue(dataset)  # refuses while it is not ready
     offer = backbones.resolve(order.backbone)
-    _check_recipe(order, offer)
+    _check_recipe(order, offer, parts)
     parts.storage.require_space()
     job = Job(
         name=(order.name or "").strip() or f"{dataset.name}, {order.method}, {order.preset}",
@@ -80,7 +82,9 @@ def get_job(job: JobDep, supervisor: SupervisorDep) -> JobOut:
 )
 def watch_job(job: JobDep, parts: PartsDep, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
     """Stream a training's events; ``Last-Event-ID`` goes on behind an event, ``end`` closes the stream."""
-    number = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+    # A number that no job of ours has given is ignored, as the standard asks.
+    known = last_event_id and last_event_id.isdecimal() and len(last_event_id) <= MAX_EVENT_DIGITS
+    number = int(last_event_id) if last_event_id and known else 0
     return StreamingResponse(
         _stream(parts, job.id, number),
         media_type="text/event-stream",
@@ -106,7 +110,7 @@ def delete_job(job_id: str, supervisor: SupervisorDep) -> Response:
     return Response(status_code=204)
 
 
-def _check_recipe(order: JobIn, offer: Offer) -> None:
+def _check_recipe(order: JobIn, offer: Offer, parts: Parts) -> None:
     from wara.training.recipe import Recipe
 
     fixed = sorted({"method", "preset", "backbone"} & order.recipe.keys())
@@ -118,6 +122,14 @@ def _check_recipe(order: JobIn, offer: Offer) -> None:
             code="recipe-unknown-option",
         )
     recipe = Recipe.from_preset(order.preset, method=order.method, backbone=offer.info.spec, **order.recipe)
+    offered = sorted({device.type for device in find_devices(parts.settings.device)})
+    if recipe.device not in ("auto", *offered):
+        raise InputError(
+            "This server does not offer the device of the recipe",
+            seen=recipe.device,
+            remedy=f"Leave the device out, or use {' or '.join(offered)}.",
+            code="recipe-device",
+        )
     check_fits(offer, recipe)
 
 

@@ -9,7 +9,11 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
+from backend.backbones import check_fits
+from backend.settings import Settings
 from tests.backend.support import API, Studio, assert_problem, serve, settings_for, study
+from wara.errors import InputError
+from wara.training.recipe import Recipe
 
 NAME = "deit_tiny_patch16_224"
 
@@ -52,10 +56,10 @@ def test_weights_of_the_settings_stand_first_under_a_name_without_a_path(tmp_pat
         too_large = order | {"backbone": first["id"], "recipe": {"rank": 193}}
         problem = assert_problem(studio.http.post(f"{API}/jobs", json=too_large), 422, "recipe-adapter")
         assert "192" in problem["detail"]
-        for pixels in (16, 100_000):
+        for pixels, seen in ((16, "multiple of 16"), (230, "multiple of 16"), (100_000, "100000")):
             odd_size = order | {"backbone": first["id"], "recipe": {"image_size": pixels}}
             problem = assert_problem(studio.http.post(f"{API}/jobs", json=odd_size), 422, "recipe-image-size")
-            assert f"{pixels} pixels" in problem["detail"]
+            assert seen in problem["detail"]
 
 
 def test_uploaded_weights_that_fit_are_offered(studio: Studio, weights: Path) -> None:
@@ -70,3 +74,50 @@ def test_uploaded_weights_that_fit_are_offered(studio: Studio, weights: Path) ->
     assert added["id"].startswith(f"{NAME}@")
     items = studio.http.get(f"{API}/backbones").json()["items"]
     assert [item["id"] for item in items] == [added["id"], "vit_tiny_untrained"]
+
+
+def test_the_same_weights_for_another_architecture_leave_the_first_alone(
+    studio: Studio, settings: Settings, weights: Path
+) -> None:
+    kept = []
+    for name in (NAME, "vit_tiny_patch16_224", NAME):
+        before = {path: path.stat().st_ino for path in kept}
+        with weights.open("rb") as file:
+            answer = studio.http.post(f"{API}/backbones", files={"file": ("w.safetensors", file)}, data={"name": name})
+        assert answer.status_code == 201, answer.text
+        kept = list((settings.data_dir / "backbones").glob("*/*"))
+        assert {path: path.stat().st_ino for path in before} == before
+    assert len(kept) == 2
+    items = studio.http.get(f"{API}/backbones").json()["items"]
+    assert [(item["name"], item["available"]) for item in items[:2]] == [(NAME, True), ("vit_tiny_patch16_224", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("vit_tiny_patch16_224", None), ("vit_tiny_patch16_224.augreg_in21k_ft_in1k", None),
+        ("vit_tiny_patch16_224.no_such_tag", "backbone-unknown"), ("vit_of_dreams", "backbone-unknown"),
+        ("vit_tiny_patch16_224.x:/etc/passwd", "backbone-unknown"), ("resnet18", "backbone-unsupported"),
+    ],
+)  # fmt: skip
+def test_where_the_hub_may_be_asked_any_of_its_transformers_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str | None
+) -> None:
+    monkeypatch.setenv("WARA_OFFLINE", "false")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with serve(settings_for(tmp_path, offline=False)) as client:
+        parts = client.app.state.parts
+        if code is None:
+            offer = parts.backbones.resolve(name)
+            assert (offer.id, offer.info.spec, offer.info.source) == (name, name, "hub")
+            check_fits(offer, Recipe.from_preset(backbone=name))
+            return
+        with pytest.raises(InputError) as caught:
+            check_fits(parts.backbones.resolve(name), Recipe.from_preset(backbone=name))
+        assert caught.value.code == code
+
+
+def test_where_the_hub_may_not_be_asked_only_what_is_here_can_be_chosen(studio: Studio) -> None:
+    with pytest.raises(InputError) as caught:
+        studio.http.app.state.parts.backbones.resolve("vit_tiny_patch16_224")
+    assert caught.value.code == "backbone-unknown"

@@ -49,7 +49,10 @@ def test_events_stream_in_order_and_end(trained: tuple[Studio, dict[str, Any]]) 
     assert phases == ["reading", "preparing", "training", "testing", "analysing"]
 
 
-@pytest.mark.parametrize(("last", "rest"), [("3", slice(3, None)), ("nonsense", slice(0, None)), ("100000", None)])
+@pytest.mark.parametrize(
+    ("last", "rest"),
+    [("3", slice(3, None)), ("nonsense", slice(0, None)), ("100000", None), ("9" * 5000, slice(0, None))],
+)
 def test_a_stream_goes_on_behind_the_last_event_seen(
     trained: tuple[Studio, dict[str, Any]], last: str, rest: slice | None
 ) -> None:

@@ -128,6 +128,8 @@ def test_a_name_that_could_leave_the_folder_is_refused(studio: Studio, name: str
         ({"dataset_id": "nowhere"}, 404, "nowhere"),
         ({"rank": 3}, 422, "rank"),
         ({"recipe": [1]}, 422, "recipe"),
+        ({"recipe": {"device": "cuda"}}, 422, "Leave the device out, or use cpu"),
+        ({"recipe": {"image_size": 16}}, 422, "multiple of 16"),
     ],
 )
 def test_a_wrong_order_is_refused_before_it_is_queued(
@@ -143,8 +145,21 @@ def test_a_wrong_order_is_refused_before_it_is_queued(
 
 def test_a_body_that_is_no_json_is_a_problem(studio: Studio) -> None:
     headers = {"content-type": "application/json"}
-    assert_problem(studio.http.post(f"{API}/jobs", content=b"{", headers=headers), 422, "field-invalid")
+    assert_problem(studio.http.post(f"{API}/jobs", content=b"{", headers=headers), 422, "json-invalid")
     assert_problem(studio.http.post(f"{API}/jobs", json={}), 422, "field-missing")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        r'{"dataset_id": "\ud800", "backbone": "b"}', r'{"dataset_id": "d", "backbone": "b", "name": "\udfff"}',
+        r'{"dataset_id": "d", "backbone": "b", "recipe": {"\ud800": 1}}', r'{"\ud800": 1}', r'"\ud800"',
+        r'{"dataset_id": "d", "backbone": "b", "recipe": {"wavelet": ["\ud800"]}}',
+    ],
+)  # fmt: skip
+def test_half_a_character_is_refused_in_words(studio: Studio, order: str) -> None:
+    answer = studio.http.post(f"{API}/jobs", content=order, headers={"content-type": "application/json"})
+    assert_problem(answer, 422, "field-invalid")
 
 
 def test_weights_of_another_architecture_are_refused_and_not_kept(studio: Studio, settings: Any) -> None:
