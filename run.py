@@ -41,7 +41,7 @@ VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / ".wara-installed.json"
 UNFINISHED = VENV / ".wara-installing"
 RUNTIME, DEVELOPMENT = "requirements.txt", "requirements-dev.txt"
-NEEDED_GB = {False: 6, True: 2}  # by --cpu
+NEEDED_GB = {False: 8, True: 2}  # by --cpu
 START_LIMIT_S = 300
 STOP_LIMIT_S = 20
 

@@ -246,7 +246,7 @@ def test_too_little_disk_is_said_before_anything_is_made(run_module, monkeypatch
     full = shutil.disk_usage(tmp_path)._replace(free=1_500_000_000)
     monkeypatch.setattr(run_module.shutil, "disk_usage", lambda path: full)
 
-    with pytest.raises(run_module.Stop, match=r"needs about 6 GB, 1\.5 GB are free"):
+    with pytest.raises(run_module.Stop, match=r"needs about 8 GB, 1\.5 GB are free"):
         run_module.make_environment(cpu=False)
 
     assert not (tmp_path / ".venv").exists()
