@@ -63,7 +63,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_after_a_restart(server: S
 
 def test_a_training_outlives_its_server_and_is_watched_again(server: Server) -> None:
     studio = server.start()
-    job = begin(studio, epochs=100_000)
+    job = begin(studio, epochs=10_000)
     first = server.worker(job["id"])
     server.stop(signal.SIGINT)
     assert first.is_alive()
@@ -81,7 +81,7 @@ def test_a_training_outlives_its_server_and_is_watched_again(server: Server) -> 
 
 def test_an_open_event_stream_does_not_keep_the_server_from_ending(server: Server) -> None:
     studio = server.start()
-    job = begin(studio, epochs=100_000)
+    job = begin(studio, epochs=10_000)
     with studio.http.stream("GET", f"{API}/jobs/{job['id']}/events") as stream:
         lines = stream.iter_lines()
         assert next(line for line in lines if line.startswith("id: ")) == "id: 1"

@@ -98,7 +98,7 @@ def test_a_number_given_out_again_is_not_taken_for_the_job(stubborn: JobProcess,
 def test_the_ended_are_not_alive(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()", str(tmp_path)], stdin=subprocess.PIPE)
     identity = ProcessIdentity.of(child.pid, tmp_path)
-    assert identity.is_alive()
+    wait_until(identity.is_alive)  # its command line appears a moment after it was started
     child.communicate(b"\n")
     assert not identity.is_alive()
 
