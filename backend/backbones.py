@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -16,8 +16,6 @@ from backend.storage import Storage, StoredFile
 from wara.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from wara.backbones import BackboneInfo
     from wara.training.recipe import Recipe
 
@@ -116,67 +114,13 @@ class BackboneRegistry:
 def check_fits(offer: Offer, recipe: Recipe) -> None:
     """Refuse options that the backbone's layers do not allow, such as a rank larger than they are.
 
-    The architecture is built without any memory for its weights, which takes a tenth of a second.
-
     Raises:
         InputError: what does not fit.
     """
-    import timm
-    import torch
-
-    from wara.backbones import UNTRAINED, load_backbone
-    from wara.backbones import Backbone as Loaded
+    from wara.backbones import outline_backbone
     from wara.training.methods import build
-    from wara.tuner import AdapterError
 
-    if offer.info.spec == UNTRAINED:
-        build(load_backbone(UNTRAINED, 2, image_size=recipe.image_size), recipe)
-        return
-    options: dict[str, Any] = {} if recipe.image_size is None else {"img_size": recipe.image_size}
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(offer.info.name, num_classes=2, **options)
-        _check_grid(model, recipe)
-    except (AdapterError, TypeError) as error:  # the latter from architectures that know no img_size
-        raise InputError(
-            "This architecture is not a vision transformer with a grid of patch tokens",
-            seen=offer.info.name,
-            remedy="Use a ViT, DeiT, BEiT or DINOv2 model of timm, e.g. deit_tiny_patch16_224.",
-            code="backbone-unsupported",
-        ) from error
-    classifier = model.pretrained_cfg.get("classifier") or "head"
-    build(
-        Loaded(
-            model=model,
-            name=offer.info.name,
-            source=offer.info.source,
-            file=None,
-            fingerprint="",
-            pretrained=False,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            size=recipe.image_size or offer.info.input_size or 224,
-            patch_size=16,
-            head=classifier if isinstance(classifier, str) else classifier[0],
-        ),
-        recipe,
-    )
-
-
-def _check_grid(model: nn.Module, recipe: Recipe) -> None:
-    """Refuse what loading the weights would refuse later."""
-    from wara.tuner import token_grid
-
-    grid = token_grid(model)
-    patch: Any = model.patch_embed
-    side = int(patch.patch_size[-1])
-    if min(grid.height, grid.width) < 2 or (recipe.image_size or 0) % side:
-        raise InputError(
-            f"The image size does not fit patches of {side} pixels",
-            seen=recipe.image_size,
-            remedy=f"Use a multiple of {side}, at least {2 * side}, or leave it empty to take the backbone's own.",
-            code="recipe-image-size",
-        )
+    build(outline_backbone(offer.info.name, image_size=recipe.image_size), recipe)
 
 
 def _of_hub(name: str) -> Offer | None:

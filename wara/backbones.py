@@ -186,6 +186,25 @@ def load_backbone(spec: str, num_classes: int, *, image_size: int | None = None)
     return _describe(_from_hub(name, options), name, "hub", None)
 
 
+def outline_backbone(name: str, *, image_size: int | None = None) -> Backbone:
+    """Return an architecture without memory for its weights, to check options against it in a tenth of a second.
+
+    Args:
+        name: a timm architecture, or `vit_tiny_untrained`.
+        image_size: side of the square input; None takes the backbone's own.
+
+    Raises:
+        InputError: what `load_backbone` would refuse before it reads weights.
+    """
+    if name == UNTRAINED:
+        return load_backbone(UNTRAINED, 2, image_size=image_size)
+    _require_architecture(name)
+    options = {"num_classes": 2} if image_size is None else {"num_classes": 2, "img_size": image_size}
+    with torch.device("meta"):
+        model = _empty(name, options)
+    return _describe(model, name, "outline", None)
+
+
 def _require_architecture(name: str) -> None:
     architecture, dot, tag = name.partition(".")
     if timm.is_model(architecture):
@@ -418,7 +437,7 @@ def _describe(model: nn.Module, name: str, source: str, file: str | None) -> Bac
 def _fingerprint(model: nn.Module) -> str:
     digest, head = hashlib.sha256(), set(_head_keys(model))
     for key, value in sorted(model.state_dict().items()):
-        if key not in head:
+        if key not in head and not value.is_meta:
             digest.update(key.encode())
             digest.update(value.detach().contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()

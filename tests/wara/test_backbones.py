@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from wara.backbones import UNTRAINED, list_backbones, load_backbone
+from wara.backbones import UNTRAINED, list_backbones, load_backbone, outline_backbone
 from wara.errors import InputError
 
 NAME = "vit_tiny_patch16_224"
@@ -134,3 +134,18 @@ def test_the_list_puts_files_first_and_the_untrained_last(weights: Path) -> None
     assert (found[-1].spec, found[-1].pretrained) == (UNTRAINED, False)
     assert not any(info.source == "hub" for info in found)  # offline
     assert load_backbone(found[0].spec, 2).name == NAME
+
+
+def test_an_outline_takes_no_memory_and_refuses_what_loading_would() -> None:
+    backbone = outline_backbone("vit_base_patch16_224", image_size=96)
+
+    assert (backbone.size, backbone.patch_size, backbone.head) == (96, 16, "head")
+    assert all(p.is_meta for p in backbone.model.parameters())
+    for name, size, said in (
+        ("resnet18", None, "not a vision transformer"),
+        ("deit_tiny_distilled_patch16_224", None, "two classifiers"),
+        (NAME, 100, "multiple of 16"),
+        ("vit_nonsense", None, "Unknown backbone"),
+    ):
+        with pytest.raises(InputError, match=said):
+            outline_backbone(name, image_size=size)
