@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from wara.tuner import AdaptedLayer
-from wara.tuner.layer import TinyWaraLinear
+from wara.tuner.tiny import TinyWaraLinear
 
 
 def method_of(layers: Mapping[str, AdaptedLayer]) -> str:

@@ -14,7 +14,7 @@ from wara.analysis.bands import order_bands
 from wara.analysis.layers import method_of, patch_size_of
 from wara.tuner import AdaptedLayer, SubbandTransform, adapted_layers
 from wara.tuner.layer import SubbandLayer
-from wara.tuner.subbands import max_levels
+from wara.tuner.matrices import max_levels
 
 KINDS = ("tokens", "update")
 

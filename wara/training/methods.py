@@ -14,6 +14,7 @@ from wara.backbones import Backbone
 from wara.errors import InputError
 from wara.training.recipe import Recipe
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
+from wara.tuner.probe import run_trial
 
 PEFT_METHODS = ("wara", "tiny-wara", "lora")
 _PLAIN_FILE = "weights.safetensors"
@@ -64,33 +65,17 @@ def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
     )  # fmt: skip
 
 
-@torch.no_grad()
 def _require_in_use(model: nn.Module, backbone: Backbone) -> None:
     """Refuse a model that computes past its adapted layers, as some do that read a layer's weight themselves.
 
-    One empty image shows it; otherwise only the head would be trained, and nobody would know.
+    One empty image shows it; otherwise only the head would be trained, and nobody would know. WaRA looks for itself;
+    PEFT's LoRA does not.
     """
-    layers = adapted_layers(model)
-    first = next(model.parameters())
-    if first.is_meta:
+    layers = list(adapted_layers(model))
+    base = cast(peft.PeftModel, model).get_base_model()
+    if next(base.parameters()).is_meta:
         return
-    called: set[str] = set()
-    handles = [
-        layer.module.register_forward_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()
-    ]
-    was_training = model.training
-    try:
-        model.eval()(torch.zeros(1, 3, backbone.size, backbone.size, dtype=first.dtype, device=first.device))
-    except AdapterError as error:
-        raise AdapterError(
-            f"The architecture {backbone.name} does not give its layers the whole grid of patch tokens ({error}) "
-            "Use a ViT, DeiT or DINOv2 backbone, or another method"
-        ) from error
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-    passed_by = sorted(layers.keys() - called)
+    passed_by = sorted(set(layers) - run_trial(base, layers, images=1).seen.keys())
     if passed_by or not layers:
         raise AdapterError(
             f"The architecture {backbone.name} does not run its adapted layers ({(passed_by or ['none found'])[0]}), "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wara.tuner.grid import token_grid
 from wara.tuner.layer import SubbandLayer
 from wara.tuner.subbands import SubbandTransform
+from wara.tuner.tokens import TokenTransform
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def _view_of_subband_layer(name: str, module: SubbandLayer, adapter: str) -> Ada
         gains = module.wara_gain[adapter].detach()
         if gains.dim() == 1:
             gains = gains[:, None].expand(-1, module.r[adapter])
-    transform = module.wara_transform[adapter]
-    assert isinstance(transform, SubbandTransform)
+    path = module.wara_transform[adapter]
+    assert isinstance(path, TokenTransform)
     grid = module.token_grid[adapter]
     return AdaptedLayer(
         name=name,
@@ -104,6 +105,6 @@ def _view_of_subband_layer(name: str, module: SubbandLayer, adapter: str) -> Ada
         gains=gains,
         grid=grid[:2],
         num_prefix_tokens=grid.num_prefix_tokens,
-        transform=transform,
+        transform=path.subbands,
         adapter=adapter,
     )

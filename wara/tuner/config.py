@@ -10,6 +10,7 @@ from peft import PeftConfig
 from wara.tuner.errors import AdapterError
 
 GAINS = ("none", "subband", "subband-rank")
+PROJECTIONS = ("gaussian", "unit")
 ACTIVATIONS = ("none", "gelu", "soft-threshold")
 
 
@@ -88,7 +89,9 @@ class _SubbandConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         if not (isinstance(self.wara_alpha, int | float) and self.wara_alpha > 0):
             raise AdapterError(f"wara_alpha must be above 0, but it is {self.wara_alpha!r}. Twice the rank is usual.")
         if not (isinstance(self.wara_dropout, int | float) and 0 <= self.wara_dropout < 1):
-            raise AdapterError(f"wara_dropout must be at least 0 and below 1, but it is {self.wara_dropout!r}.")
+            raise AdapterError(
+                f"wara_dropout must be at least 0 and below 1, but it is {self.wara_dropout!r}. Use e.g. 0.1."
+            )
         _require_choice("gains", self.gains, GAINS)
         _require_choice("activation", self.activation, ACTIVATIONS)
 
@@ -125,6 +128,9 @@ class TinyWaraConfig(_SubbandConfig):
         projection_seed: seed of the fixed projections.
         save_projection: whether the basis and the projections are saved with the adapter (some 100 kB a layer, and the
             outputs are then the same on every machine), or made anew from the pretrained weight and the seed.
+        projection: ``"gaussian"``, drawn from the seed, or ``"unit"``, the first `u` unit matrices: with u = r * r the
+            whole R is learned, as in LoRA-XS.
+        weight_tying: share of layers that share their v with others: 0 gives every layer its own, 1 all layers one.
         init_weights: True starts v at zero, so that the model starts as the base model; False draws it, for tests.
 
     Raises:
@@ -135,6 +141,8 @@ class TinyWaraConfig(_SubbandConfig):
     u: int = field(default=64, metadata={"help": "Length of the learned vector of each layer."})
     projection_seed: int = field(default=42, metadata={"help": "Seed of the fixed projections."})
     save_projection: bool = field(default=True, metadata={"help": "Whether basis and projections are saved."})
+    projection: str = field(default="gaussian", metadata={"help": "Fixed projections: gaussian or unit."})
+    weight_tying: float = field(default=0.0, metadata={"help": "Share of layers that share their vector, 0 to 1."})
     init_weights: bool = field(default=True, metadata={"help": "Whether v starts at zero."})
 
     def __post_init__(self) -> None:
@@ -143,7 +151,17 @@ class TinyWaraConfig(_SubbandConfig):
         self.peft_type = TINY_WARA
         _require_count("u", self.u, "Use 1 or more, e.g. 64.")
         if not isinstance(self.projection_seed, int):
-            raise AdapterError(f"projection_seed must be a whole number, but it is {self.projection_seed!r}.")
+            raise AdapterError(
+                f"projection_seed must be a whole number, but it is {self.projection_seed!r}. Use e.g. 42."
+            )
+        _require_choice("projection", self.projection, PROJECTIONS)
+        if self.projection == "unit" and self.u > self.r * self.r:
+            raise AdapterError(
+                f"u={self.u} is more than the r * r = {self.r * self.r} numbers of the matrix between the bases. Use "
+                f"u={self.r * self.r} or less with projection='unit'."
+            )
+        if not isinstance(self.weight_tying, int | float) or not 0 <= self.weight_tying <= 1:
+            raise AdapterError(f"weight_tying must be a share, but it is {self.weight_tying!r}. Use 0 to 1.")
 
 
 def _require_count(name: str, value: Any, remedy: str) -> None:

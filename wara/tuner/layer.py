@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from wara.tuner.config import TinyWaraConfig, WaraConfig, _SubbandConfig
+from wara.tuner.config import WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
 from wara.tuner.grid import TokenGrid
-from wara.tuner.subbands import SubbandTransform
+from wara.tuner.tokens import TokenTransform
 
 # softplus(-4) = 0.018: a threshold that starts close to, but not at, "keep everything", so that it has a gradient.
 _INITIAL_RAW_THRESHOLD = -4.0
@@ -60,7 +59,12 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
 
     # -- putting an adapter in, taking it out ---------------------------------------------------------------------
 
-    def _add_shared(self, name: str, config: _SubbandConfig, grid: TokenGrid, transform: SubbandTransform) -> None:
+    def _add_shared(self, name: str, config: _SubbandConfig, transform: TokenTransform) -> None:
+        if self.merged:
+            raise AdapterError(
+                f"The adapter {self.merged_adapters[0]!r} is merged into the weights. Use unmerge_adapter() before "
+                "another adapter is put in."
+            )
         largest = min(self.in_features, self.out_features)
         if config.r > largest:
             raise AdapterError(
@@ -69,7 +73,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
             )
         self.r[name] = config.r
         self.scaling[name] = config.wara_alpha / config.r
-        self.token_grid[name] = grid
+        self.token_grid[name] = transform.grid
         self.activation[name] = config.activation
         self.wara_dropout[name] = nn.Dropout(config.wara_dropout) if config.wara_dropout else nn.Identity()
         self.wara_transform[name] = transform
@@ -103,56 +107,59 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
     def update(self, x: Tensor, adapter: str) -> Tensor:
         """Return what an adapter adds to the layer's output: (B, P + N, in) -> (B, P + N, out).
 
-        NHWC tokens (B, H, W, in) are taken as well when the model has no prefix tokens.
+        Tokens of a model without prefix tokens may also come as planes, (..., H, W, in), an image or a window each.
+        The adapter computes in the dtype of the tokens.
 
         Raises:
             AdapterError: the tokens are not those of the grid that the adapter was made for.
         """
+        z, up = self._filtered(x, adapter)
+        return F.linear(z, up).reshape(*x.shape[:-1], self.out_features)
+
+    def _add_update(self, output: Tensor, x: Tensor, adapter: str) -> Tensor:
+        # The sum is part of the last product: output is as large as the layer's and costs most of an adapter's time.
+        z, up = self._filtered(x, adapter)
+        flat = output.reshape(-1, self.out_features)
+        return torch.addmm(flat, z.to(flat.dtype), up.to(flat.dtype).T).reshape(output.shape)
+
+    def _filtered(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
+        """Return what B is applied to, one row a token (B * T, r), and B, both in the dtype of the tokens."""
         down, up = self.factors(adapter)
-        x = self._cast_input_dtype(x, down.dtype)
-        shape = x.shape
-        z = F.linear(self.wara_dropout[adapter](x), down)
+        path = self.wara_transform[adapter].at_present()  # type: ignore[operator]
+        self._require_grid(x, path.grid)
+        z = F.linear(self.wara_dropout[adapter](x), down.to(x.dtype))
         if adapter in self.wara_gain or self.activation[adapter] != "none":
-            z = self._filter(self._as_sequence(z, adapter), adapter).reshape(*shape[:-1], self.r[adapter])
-        else:
-            # Without gains and activation the pair of transforms is the identity (checked when it was made).
-            self._as_sequence(z, adapter)
-        return F.linear(z, up)
+            rank, tokens = self.r[adapter], path.grid.num_tokens
+            z = z.reshape(-1, tokens, rank).transpose(0, 1).reshape(tokens, -1)
+            z = path.synthesise(self._shrink(path.analyse(z), path, adapter))
+            z = z.reshape(tokens, -1, rank).transpose(0, 1)
+        # Without gains and activation the pair of transforms is the identity (checked when it was made).
+        return z.reshape(-1, self.r[adapter]), up.to(x.dtype)
 
-    def _as_sequence(self, z: Tensor, adapter: str) -> Tensor:
-        grid = self.token_grid[adapter]
-        if z.dim() == 4 and grid.num_prefix_tokens == 0 and tuple(z.shape[1:3]) == grid[:2]:
-            return z.flatten(1, 2)
-        if z.dim() != 3 or z.shape[1] != grid.num_tokens:
-            raise AdapterError(
-                f"The layer was given tokens of shape {tuple(z.shape[:-1])}, but the adapter was made for "
-                f"{grid.num_tokens} tokens an image ({grid.num_prefix_tokens} prefix + {grid.height} x {grid.width}). "
-                "Give images of the size that the backbone had when the adapter was put in."
-            )
-        return z
+    def _require_grid(self, x: Tensor, grid: TokenGrid) -> None:
+        if x.dim() == 3 and x.shape[1] == grid.num_tokens:
+            return
+        if x.dim() > 3 and grid.num_prefix_tokens == 0 and tuple(x.shape[-3:-1]) == grid[:2]:
+            return
+        raise AdapterError(
+            f"The layer was given tokens of shape {tuple(x.shape[:-1])}, but the adapter was made for "
+            f"{grid.num_tokens} tokens an image ({grid.num_prefix_tokens} prefix + {grid.height} x {grid.width}). "
+            "Give images of the size that the backbone had when the adapter was put in."
+        )
 
-    def _filter(self, z: Tensor, adapter: str) -> Tensor:
-        """Gain and activation in the subbands: (B, P + N, r) -> the same shape."""
-        transform: SubbandTransform = self.wara_transform[adapter]  # type: ignore[assignment]
-        prefix_tokens = self.token_grid[adapter].num_prefix_tokens
-        prefix, patches = z[:, :prefix_tokens], z[:, prefix_tokens:]
-        coefficients = transform.analyse(patches)
-        coefficients = self._shrink(coefficients, transform.band_index, adapter)
-        prefix = self._shrink(prefix, torch.zeros_like(transform.band_index[:prefix_tokens]), adapter)
-        patches = transform.synthesise(coefficients)
-        return torch.cat([prefix.to(patches.dtype), patches], dim=1) if prefix_tokens else patches
-
-    def _shrink(self, c: Tensor, band: Tensor, adapter: str) -> Tensor:
-        """Apply activation, then gain, to coefficients (B, C, r) whose subbands are `band` (C,)."""
+    def _shrink(self, c: Tensor, path: TokenTransform, adapter: str) -> Tensor:
+        """Apply activation, then gain, to coefficients (K, B * r)."""
         kind = self.activation[adapter]
         if kind == "gelu":
             c = F.gelu(c)
         elif kind == "soft-threshold":
-            limit = F.softplus(self.wara_threshold[adapter])[band].unsqueeze(-1).to(c.dtype)
+            limit = path.spread(F.softplus(self.wara_threshold[adapter]), c.dtype)
             c = c - torch.maximum(torch.minimum(c, limit), -limit)
         if adapter in self.wara_gain:
-            gain = self.wara_gain[adapter][band].to(c.dtype)
-            c = c * (gain if gain.dim() == 2 else gain.unsqueeze(-1))
+            gain = path.spread(self.wara_gain[adapter], c.dtype)
+            if gain.shape[1] > 1:  # one a rank: ranks are the last axis of a row
+                return (c.reshape(len(c), -1, gain.shape[1]) * gain.unsqueeze(1)).reshape(c.shape)
+            c = c * gain
         return c
 
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -163,18 +170,14 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         """Return the layer's output with its active adapters; shapes as in `update`."""
         if kwargs.pop("adapter_names", None) is not None:
             raise AdapterError("WaRA does not mix adapters within a batch. Set one with set_adapter for each batch.")
-        if self.disable_adapters:
-            if self.merged:
-                self.unmerge()
-            return self._base(x, *args, **kwargs)
+        if self.disable_adapters and self.merged:
+            self.unmerge()
         result = self._base(x, *args, **kwargs)
-        if self.merged:
+        if self.disable_adapters or self.merged:
             return result
-        dtype = result.dtype
         for adapter in self.active_adapters:
             if adapter in self.r:
-                update = self.update(x, adapter)
-                result = result + update.to(dtype)
+                result = self._add_update(result, x, adapter)
         return result
 
     # -- merging --------------------------------------------------------------------------------------------------
@@ -204,17 +207,29 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
             up = up * gain[0].to(up.dtype)
         return up @ down
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add adapters to the base weight; see PEFT. Nothing changes when one of them cannot be merged."""
+    def merged_weight(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> Tensor | None:
+        """Return the base weight (out, in) with adapters added, changing nothing; None where there are none to add.
+
+        Raises:
+            AdapterError: one of the adapters is no weight; see `get_delta_weight`.
+            ValueError: with `safe_merge`, the sum holds values that are not finite.
+        """
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.r]
-        deltas = [self.get_delta_weight(name) for name in names]
-        linear = self.get_base_layer()
-        for name, delta in zip(names, deltas, strict=True):
-            merged = linear.weight.data + delta.to(linear.weight.dtype)
+        weight = self.get_base_layer().weight.data
+        merged = weight
+        for name in names:
+            merged = merged + self.get_delta_weight(name).to(weight)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
-            linear.weight.data = merged
-            self.merged_adapters.append(name)
+        return merged if names else None
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add adapters to the base weight; see PEFT. Nothing changes when one of them cannot be merged."""
+        merged = self.merged_weight(safe_merge, adapter_names)
+        if merged is not None:
+            self.get_base_layer().weight.data = merged
+            names = check_adapters_to_merge(self, adapter_names)
+            self.merged_adapters.extend(name for name in names if name in self.r)
 
     def unmerge(self) -> None:
         """Take merged adapters out of the base weight again; see PEFT."""
@@ -241,9 +256,9 @@ class WaraLinear(SubbandLayer):
         self.wara_A = nn.ParameterDict({})
         self.wara_B = nn.ParameterDict({})
 
-    def update_layer(self, name: str, config: WaraConfig, grid: TokenGrid, transform: SubbandTransform) -> None:
+    def update_layer(self, name: str, config: WaraConfig, transform: TokenTransform) -> None:
         """Put an adapter into this layer."""
-        self._add_shared(name, config, grid, transform)
+        self._add_shared(name, config, transform)
         self.wara_A[name] = nn.Parameter(torch.empty(config.r, self.in_features))
         self.wara_B[name] = nn.Parameter(torch.zeros(self.out_features, config.r))
         # The same law as LoRA's A (PEFT), so that the two start alike.
@@ -255,56 +270,3 @@ class WaraLinear(SubbandLayer):
     def factors(self, adapter: str) -> tuple[Tensor, Tensor]:
         """Return A (r, in) and B (out, r), the scaling folded into B."""
         return self.wara_A[adapter], self.wara_B[adapter] * self.scaling[adapter]
-
-
-class TinyWaraLinear(SubbandLayer):
-    """Tiny-WaRA around a linear layer: A and B are fixed, from the pretrained weight; R = sum_i v_i P_i is learned.
-
-    W0 ~ U S V^T truncated to r gives A = S^1/2 V^T and B = U S^1/2. The P_i are drawn once from a seed, normal with
-    standard deviation 1/r (so that each has a Frobenius norm of about 1). v starts at zero.
-    """
-
-    adapter_layer_names = ("wara_v", "wara_gain", "wara_threshold")
-    other_param_names = ("wara_A", "wara_B", "wara_P")
-
-    def __init__(self, base_layer: nn.Module) -> None:
-        super().__init__(base_layer)
-        self.wara_v = nn.ParameterDict({})
-        self.wara_A = BufferDict(persistent=True)
-        self.wara_B = BufferDict(persistent=True)
-        self.wara_P = BufferDict(persistent=True)
-
-    def update_layer(
-        self, name: str, config: TinyWaraConfig, grid: TokenGrid, transform: SubbandTransform, layer_index: int
-    ) -> None:
-        """Put an adapter into this layer; `layer_index` gives every layer projections of its own."""
-        self._add_shared(name, config, grid, transform)
-        for fixed in (self.wara_A, self.wara_B, self.wara_P):
-            fixed.persistent = config.save_projection  # PEFT saves and asks for persistent buffers only
-        self.wara_A[name], self.wara_B[name] = _svd_basis(self.get_base_layer().weight, config.r)
-        generator = torch.Generator().manual_seed(config.projection_seed + layer_index)
-        projections = torch.randn(config.u, config.r, config.r, generator=generator) / config.r
-        self.wara_P[name] = projections
-        self.wara_v[name] = nn.Parameter(torch.zeros(config.u))
-        if not config.init_weights:
-            nn.init.normal_(self.wara_v[name], std=0.1)
-        self._finish_adding(name, config)
-
-    def factors(self, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return A' = R A (r, in) and B (out, r), the scaling folded into B."""
-        v = self.wara_v[adapter]
-        mixing = torch.einsum("i,ijk->jk", v, self.wara_P[adapter].to(v.dtype))
-        return mixing @ self.wara_A[adapter].to(v.dtype), self.wara_B[adapter].to(v.dtype) * self.scaling[adapter]
-
-
-def _svd_basis(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return S^1/2 V^T (r, in) and U S^1/2 (out, r) of a weight, in float32 with signs that do not depend on LAPACK."""
-    if weight.is_meta:
-        out_features, in_features = weight.shape
-        return torch.empty(rank, in_features, device="meta"), torch.empty(out_features, rank, device="meta")
-    left, singular, right = torch.linalg.svd(weight.detach().float(), full_matrices=False)
-    left, singular, right = left[:, :rank], singular[:rank], right[:rank]
-    largest = left.abs().argmax(dim=0)
-    sign = torch.sign(left[largest, torch.arange(rank, device=left.device)])
-    root = singular.sqrt()
-    return (right * (sign * root)[:, None]).contiguous(), (left * (sign * root)).contiguous()

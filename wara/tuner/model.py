@@ -10,11 +10,17 @@ from torch import nn
 
 from wara.tuner.config import TINY_WARA, WARA, TinyWaraConfig, WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
-from wara.tuner.grid import TokenGrid, token_grid
-from wara.tuner.layer import SubbandLayer, TinyWaraLinear, WaraLinear
-from wara.tuner.subbands import SubbandTransform, max_levels
+from wara.tuner.grid import TokenGrid, declared_grid, embedding_of, token_grid
+from wara.tuner.layer import SubbandLayer, WaraLinear
+from wara.tuner.matrices import max_levels
+from wara.tuner.probe import grids_of_layers
+from wara.tuner.subbands import SubbandTransform
+from wara.tuner.tiny import TinyWaraLinear
+from wara.tuner.tokens import GridWatch, TokenTransform
 
 _DEFAULT_LEVELS = 2
+# What attention's first linear layers are called in timm, the most usual first: all of one line, or of the next.
+_DEFAULT_TARGETS = (("qkv",), ("q", "k", "v", "kv", "qk"), ("to_query", "to_key", "to_value"))
 
 
 class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
@@ -23,21 +29,48 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     @staticmethod
-    def _check_target_module_exists(peft_config: _SubbandConfig, key: str) -> bool:
+    def _check_target_module_exists(peft_config: _SubbandConfig, key: str) -> Any:
         # PEFT finds the index of a block only behind a prefix ("model.blocks.3"); timm's names start with "blocks".
         name = f"model.{key}" if peft_config.layers_to_transform is not None else key
-        return bool(check_target_module_exists(peft_config, name))
+        return check_target_module_exists(peft_config, name)
 
     def _prepare_adapter_config(self, peft_config: _SubbandConfig, model_config: dict[str, Any]) -> _SubbandConfig:
         if peft_config.target_modules is None:
-            if not any(_is_linear(m) and name.endswith("qkv") for name, m in self.model.named_modules()):
-                linear = sorted({n.rsplit(".", 1)[-1] for n, m in self.model.named_modules() if _is_linear(m)})
+            linear = {name.rsplit(".", 1)[-1] for name, m in self.model.named_modules() if _is_linear(m)}
+            found = next((set(names) & linear for names in _DEFAULT_TARGETS if set(names) & linear), None)
+            if found is None:
                 raise AdapterError(
-                    "The model has no linear layers named 'qkv', which is what is adapted when target_modules is not "
-                    f"given. Give target_modules, e.g. {linear[:6]}."
+                    "The model has no linear layers named 'qkv' or alike, which are adapted when target_modules is not "
+                    f"given. Give target_modules, e.g. {sorted(linear)[:6]}."
                 )
-            peft_config.target_modules = {"qkv"}  # type: ignore[assignment]
+            peft_config.target_modules = found  # type: ignore[assignment]
         return peft_config
+
+    def _prepare_model(self, peft_config: _SubbandConfig, model: nn.Module) -> None:
+        """Look at the model before anything is changed: afterwards every layer to adapt has its grid, or is refused."""
+        targets = {n: m for n, m in model.named_modules() if n and self._check_target_module_exists(peft_config, n)}
+        inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, SubbandLayer))
+        targets = {name: module for name, module in targets.items() if not name.startswith(inside or ("\0",))}
+        for name, module in targets.items():
+            if not _is_linear(module):
+                raise AdapterError(
+                    f"The layer {name!r} is a {type(module).__name__}; WaRA adapts linear layers on patch tokens. "
+                    "Leave it out of target_modules."
+                )
+        _refuse_patch_dropout(model)
+        for name in targets:
+            _run_as_layer(model.get_submodule(name.rpartition(".")[0]) if "." in name else model)
+        self._position = {name: index for index, name in enumerate(targets)}
+        self._grids = _grids(model, peft_config, list(targets))
+        deepest = min((max_levels(grid[:2]) for grid in self._grids.values()), default=1)
+        if not deepest and self._grids:
+            name, grid = min(self._grids.items(), key=lambda item: max_levels(item[1][:2]))
+            raise AdapterError(
+                f"Layer {name!r}: a token grid of {grid.height} x {grid.width} is too small for a wavelet transform. "
+                "Leave it out of target_modules, or use larger images."
+            )
+        # The same depth everywhere, so that gains mean the same in every layer.
+        self._levels = peft_config.levels or min(_DEFAULT_LEVELS, deepest)
 
     def _create_and_replace(
         self,
@@ -49,16 +82,10 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         current_key: str,
         **_: Any,
     ) -> None:
-        if not _is_linear(target):
-            raise AdapterError(
-                f"The layer {current_key!r} is a {type(target).__name__}; WaRA adapts linear layers on patch tokens. "
-                "Leave it out of target_modules."
-            )
-        grid = token_grid(self.model, peft_config.grid, peft_config.num_prefix_tokens)
-        transform = self._shared_transform(peft_config, grid)
         layer = target if isinstance(target, SubbandLayer) else self._new_layer(target)
         try:
-            self._fill(layer, adapter_name, peft_config, grid, transform, current_key)
+            transform = self._shared_transform(peft_config, self._grids[current_key])
+            self._fill(layer, adapter_name, peft_config, transform, self._position[current_key])
         except AdapterError as error:
             raise AdapterError(f"Layer {current_key!r}: {error}") from error
         if layer is not target:
@@ -68,30 +95,63 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 layer.set_adapter(self.active_adapters, inference_mode=peft_config.inference_mode)
             self._replace_module(parent, target_name, layer, target)
 
-    def _shared_transform(self, config: _SubbandConfig, grid: TokenGrid) -> SubbandTransform:
-        """Return the transform, one module for all layers of a model that ask for the same."""
-        levels = config.levels or max(1, min(_DEFAULT_LEVELS, max_levels(grid[:2])))
+    def _shared_transform(self, config: _SubbandConfig, grid: TokenGrid) -> TokenTransform:
+        """Return the path through the subbands, one module for all layers of a model that ask for the same."""
+        wanted = (grid, config.wavelet, self._levels, config.mode)
         for module in self.model.modules():
-            if isinstance(module, SubbandTransform) and (module.grid, module.wavelet, module.levels, module.mode) == (
-                grid[:2], config.wavelet, levels, config.mode
-            ):  # fmt: skip
-                return module
-        transform = SubbandTransform(grid[:2], config.wavelet, levels, config.mode)
+            if isinstance(module, TokenTransform):
+                subbands = module.subbands
+                if (module.grid, subbands.wavelet, subbands.levels, subbands.mode) == wanted:
+                    return module
+        subbands = SubbandTransform(grid[:2], config.wavelet, self._levels, config.mode)
+        transform = TokenTransform(grid, subbands, self._watch(config, grid))
         weight = next(self.model.parameters(), None)
         return transform if weight is None or weight.is_meta else transform.to(weight.device)
+
+    def _watch(self, config: _SubbandConfig, grid: TokenGrid) -> GridWatch | None:
+        """Return the hook that tells the grid of the images of the moment, where it is the model's to change."""
+        holder = embedding_of(self.model)
+        declared = declared_grid(self.model)
+        if config.grid is not None or holder is None or declared is None or grid[:2] != declared[:2]:
+            return None
+        embedding: Any = holder.patch_embed
+        hooks = embedding._forward_hooks.values()
+        watch = next((hook for hook in hooks if isinstance(hook, GridWatch)), None)
+        if watch is None:
+            watch = GridWatch()
+            embedding.register_forward_hook(watch)
+        return watch
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Add adapters to the base weights; see PEFT. Nothing changes in any layer when one cannot be merged."""
+        for layer in self._layers():
+            layer.merged_weight(safe_merge, adapter_names)
+        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> nn.Module:
+        if merge:
+            for layer in self._layers():
+                layer.merged_weight(safe_merge, adapter_names)
+        model: nn.Module = super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+        for module in model.modules():
+            for key, hook in list(module._forward_hooks.items()):
+                if isinstance(hook, GridWatch):
+                    del module._forward_hooks[key]
+        return model
+
+    def _layers(self) -> list[SubbandLayer]:
+        return [module for module in self.model.modules() if isinstance(module, SubbandLayer)]
 
     def _new_layer(self, target: nn.Module) -> SubbandLayer:
         raise NotImplementedError
 
-    def _fill(
-        self,
-        layer: SubbandLayer,
-        adapter_name: str,
-        config: Any,
-        grid: TokenGrid,
-        transform: SubbandTransform,
-        key: str,
-    ) -> None:
+    def _fill(self, layer: SubbandLayer, name: str, config: Any, transform: TokenTransform, position: int) -> None:
         raise NotImplementedError
 
 
@@ -104,17 +164,11 @@ class WaraModel(_SubbandModel):
         return WaraLinear(target)
 
     def _fill(
-        self,
-        layer: SubbandLayer,
-        adapter_name: str,
-        config: WaraConfig,
-        grid: TokenGrid,
-        transform: SubbandTransform,
-        key: str,
+        self, layer: SubbandLayer, name: str, config: WaraConfig, transform: TokenTransform, position: int
     ) -> None:
         if not isinstance(layer, WaraLinear):
-            raise AdapterError("The layer already holds an adapter of another kind. Use one kind a model.")
-        layer.update_layer(adapter_name, config, grid, transform)
+            raise AdapterError(_OTHER_KIND)
+        layer.update_layer(name, config, transform)
 
 
 class TinyWaraModel(_SubbandModel):
@@ -122,34 +176,81 @@ class TinyWaraModel(_SubbandModel):
 
     tuner_layer_cls = TinyWaraLinear
 
+    def _check_new_adapter_config(self, config: TinyWaraConfig) -> None:
+        super()._check_new_adapter_config(config)
+        for name, other in self.peft_config.items():
+            if other is not config and other.save_projection != config.save_projection:
+                raise AdapterError(
+                    f"save_projection={config.save_projection} differs from that of the adapter {name!r}. Use the same "
+                    "for all adapters of a model."
+                )
+
     def _new_layer(self, target: nn.Module) -> SubbandLayer:
         return TinyWaraLinear(target)
 
     def _fill(
-        self,
-        layer: SubbandLayer,
-        adapter_name: str,
-        config: TinyWaraConfig,
-        grid: TokenGrid,
-        transform: SubbandTransform,
-        key: str,
+        self, layer: SubbandLayer, name: str, config: TinyWaraConfig, transform: TokenTransform, position: int
     ) -> None:
         if not isinstance(layer, TinyWaraLinear):
-            raise AdapterError("The layer already holds an adapter of another kind. Use one kind a model.")
-        # The position among the adapted layers, so that the projections do not depend on the order of calls.
-        targets = [
-            n for n, m in self.model.named_modules() if _is_target(m) and self._check_target_module_exists(config, n)
-        ]
-        layer.update_layer(adapter_name, config, grid, transform, layer_index=targets.index(key))
+            raise AdapterError(_OTHER_KIND)
+        layer.update_layer(name, config, transform, position, self._holder_of_v(name, config, position))
+
+    def _holder_of_v(self, name: str, config: TinyWaraConfig, position: int) -> TinyWaraLinear | None:
+        """Return the first layer of a group that shares one v; None for the first itself."""
+        total = len(self._position)
+        groups = max(1, round(total * (1.0 - config.weight_tying)))
+        first = next(p for p in range(total) if p * groups // total == position * groups // total)
+        if first == position:
+            return None
+        key = next(key for key, p in self._position.items() if p == first)
+        holder = self.model.get_submodule(key)
+        assert isinstance(holder, TinyWaraLinear)  # layers are filled in their order
+        return holder
+
+
+_OTHER_KIND = "the layer already holds an adapter of another kind. Use one kind a model."
+
+
+def _grids(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[str, TokenGrid]:
+    """Return the grid of every layer to adapt: the config's, or what the model shows.
+
+    Raises:
+        AdapterError: a layer whose tokens stand on no known grid.
+    """
+    if config.grid is not None or config.num_prefix_tokens is not None:
+        given = token_grid(model, config.grid, config.num_prefix_tokens)
+        return dict.fromkeys(names, given)
+    if not names:
+        return {}
+    if not any(getattr(module, "pretrained_cfg", None) for module in model.modules()):
+        token_grid(model)  # not one of timm's: it must say at least its grid
+    grids = grids_of_layers(model, names)
+    refused = {name: error for name, error in grids.items() if isinstance(error, AdapterError)}
+    if refused:
+        name, error = next(iter(refused.items()))
+        more = f" ({len(refused) - 1} more layers are refused as well.)" if len(refused) > 1 else ""
+        raise AdapterError(f"Layer {name!r}: {error}{more}") from error
+    return {name: grid for name, grid in grids.items() if isinstance(grid, TokenGrid)}
+
+
+def _refuse_patch_dropout(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if type(module).__name__ == "PatchDropout" and getattr(module, "prob", 0) > 0:
+            raise AdapterError(
+                f"The model drops a share of {module.prob} of its patches while training ({name!r}), which leaves no "
+                "grid for a wavelet transform. Make it with patch_drop_rate=0."
+            )
+
+
+def _run_as_layer(attention: nn.Module) -> None:
+    """Have timm's BEiT and EVA run their ``qkv`` as a layer: the same sum, but an adapter takes part in it."""
+    if getattr(attention, "qkv_bias_separate", None) is False:
+        setattr(attention, "qkv_bias_separate", True)  # noqa: B010 - a plain attribute, which the types of modules lack
 
 
 def _is_linear(module: nn.Module) -> bool:
     base = module.get_base_layer() if isinstance(module, SubbandLayer) else module
     return isinstance(base, nn.Linear)
-
-
-def _is_target(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | SubbandLayer)
 
 
 def register() -> None:

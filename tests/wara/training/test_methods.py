@@ -21,6 +21,7 @@ from wara.training.methods import (
     trained_state,
 )
 from wara.training.recipe import METHODS
+from wara.tuner import adapted_layers
 
 # 4 blocks of width 96, 3 classes: the head has 3 * 97 numbers; rank 8 and 7 subbands.
 HEAD = 3 * 97
@@ -79,10 +80,19 @@ def small_beit() -> Backbone:
     return Backbone(model, "small_beit", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 8, "head")
 
 
-@pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
-def test_a_model_that_computes_past_its_adapted_layers_is_refused(method: str) -> None:
+def test_a_model_that_computes_past_its_adapted_layers_is_refused_for_lora_too() -> None:
     with pytest.raises(InputError, match="does not run its adapted layers"):
-        build(small_beit(), small_recipe(method=method))
+        build(small_beit(), small_recipe(method="lora"))
+
+
+@pytest.mark.parametrize("method", ["wara", "tiny-wara"])
+def test_an_attention_that_reads_the_weight_itself_is_refused_by_name(method: str) -> None:
+    model = timm.models.swin_transformer_v2.SwinTransformerV2(
+        img_size=32, patch_size=4, embed_dim=12, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
+    )
+    backbone = Backbone(model, "small_swinv2", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 4, "head.fc")
+    with pytest.raises(InputError, match=r"the model never runs it \(WindowAttention reads its weight itself\)"):
+        build(backbone, small_recipe(method=method))
 
 
 @pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
@@ -98,13 +108,15 @@ def test_beit_is_made_to_call_its_layers_and_then_learns(method: str) -> None:
     assert all(gradient is not None for gradient in gradients.values())
 
 
-def test_windows_of_tokens_are_refused_by_name() -> None:
+def test_windows_of_tokens_are_adapted_on_the_grid_of_the_window() -> None:
     model = timm.models.swin_transformer.SwinTransformer(
         img_size=32, patch_size=4, embed_dim=12, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
     )
     backbone = Backbone(model, "small_swin", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 4, "head.fc")
-    with pytest.raises(InputError, match="small_swin does not give its layers the whole grid"):
-        build(backbone, small_recipe())
+
+    adapted = adapted_layers(build(backbone, small_recipe()))
+
+    assert [layer.grid for layer in adapted.values()] == [(4, 4), (4, 4)]
 
 
 def test_gains_are_not_decayed() -> None:

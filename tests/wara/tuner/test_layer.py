@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from tests.wara.support import MakeVit
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
-from wara.tuner.layer import TinyWaraLinear, WaraLinear
+from wara.tuner.layer import WaraLinear
+from wara.tuner.tiny import TinyWaraLinear
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -97,7 +98,7 @@ def test_without_gains_and_activation_the_transform_is_left_out_and_nothing_chan
 
 def test_a_gain_of_zero_takes_a_subband_out_of_the_update(make_vit: MakeVit) -> None:
     layer = first_layer(adapted(make_vit(), levels=1))
-    transform = layer.wara_transform["default"]
+    transform = layer.wara_transform["default"].subbands
     with torch.no_grad():
         layer.wara_gain["default"][3] = 0
     update = layer.update(torch.randn(2, 65, 24), "default")[:, 1:].detach()
@@ -113,18 +114,20 @@ def test_shrinkage_takes_small_coefficients_out_and_keeps_large_ones(make_vit: M
     with torch.no_grad():
         layer.wara_threshold["default"].fill_(2.0)
     limit = float(F.softplus(torch.tensor(2.0)))
-    c = torch.tensor([[[0.5 * limit], [limit + 3.0], [-limit - 1.0]]])
+    path = layer.wara_transform["default"]
+    c = torch.zeros(path.membership.shape[1], 3)
+    c[7] = torch.tensor([0.5 * limit, limit + 3.0, -limit - 1.0])
 
-    shrunk = layer._shrink(c, torch.zeros(3, dtype=torch.long), "default").flatten()
+    shrunk = layer._shrink(c, path, "default")
 
-    torch.testing.assert_close(shrunk, torch.tensor([0.0, 3.0, -1.0]))
+    torch.testing.assert_close(shrunk[7], torch.tensor([0.0, 3.0, -1.0]))
 
 
 def test_gelu_acts_on_coefficients_and_on_prefix_tokens(make_vit: MakeVit) -> None:
     layer = first_layer(adapted(make_vit(), activation="gelu", gains="none"))
     x = torch.randn(2, 65, 24)
     down, up = layer.factors("default")
-    transform = layer.wara_transform["default"]
+    transform = layer.wara_transform["default"].subbands
     z = x @ down.T
     patches = transform.synthesise(F.gelu(transform.analyse(z[:, 1:])))
 

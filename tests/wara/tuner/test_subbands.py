@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wara.tuner import AdapterError, SubbandTransform
-from wara.tuner.subbands import MODES, max_levels
+from wara.tuner.matrices import MODES, max_levels
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
