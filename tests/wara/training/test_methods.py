@@ -85,16 +85,6 @@ def test_a_model_that_computes_past_its_adapted_layers_is_refused_for_lora_too()
         build(small_beit(), small_recipe(method="lora"))
 
 
-@pytest.mark.parametrize("method", ["wara", "tiny-wara"])
-def test_an_attention_that_reads_the_weight_itself_is_refused_by_name(method: str) -> None:
-    model = timm.models.swin_transformer_v2.SwinTransformerV2(
-        img_size=32, patch_size=4, embed_dim=12, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
-    )
-    backbone = Backbone(model, "small_swinv2", "file", None, "", True, (0.5,) * 3, (0.5,) * 3, 32, 4, "head.fc")
-    with pytest.raises(InputError, match=r"the model never runs it \(WindowAttention reads its weight itself\)"):
-        build(backbone, small_recipe(method=method))
-
-
 @pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
 def test_beit_is_made_to_call_its_layers_and_then_learns(method: str) -> None:
     backbone = small_beit()
