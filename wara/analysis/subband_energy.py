@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from wara.analysis.bands import order_bands
 from wara.analysis.layers import method_of, patch_size_of
-from wara.tuner import AdaptedLayer, SubbandTransform, adapted_layers
+from wara.tuner import AdaptedLayer, AdapterError, SubbandTransform, adapted_layers
+from wara.tuner.grid import declared_grid
 from wara.tuner.layer import SubbandLayer
-from wara.tuner.matrices import max_levels
+from wara.tuner.matrices import coefficient_norms, max_levels
+from wara.tuner.probe import grids_of_layers
 
 KINDS = ("tokens", "update")
 
@@ -31,7 +35,10 @@ class _Probe:
         self.layer = layer
         self.bands = list(transform.band_names)
         device = layer.A.device
-        self.analysis = transform.analysis.to(device=device, dtype=torch.float32)
+        # One of its own, in float32 whatever the model's is.
+        self.transform = SubbandTransform(
+            transform.grid, transform.wavelet, transform.levels, transform.mode, separable=transform.separable
+        ).to(device=device, dtype=torch.float32)
         self.of_band = torch.zeros(transform.num_coefficients, len(self.bands), device=device)
         for band, rows in enumerate(transform.band_slices):
             self.of_band[rows, band] = 1
@@ -41,34 +48,34 @@ class _Probe:
         module = layer.module
         self.has_activation = isinstance(module, SubbandLayer) and module.activation[layer.adapter] != "none"
         self.gains = None if layer.gains is None else self.of_band @ layer.gains.float()  # (C, r)
-        # Synthesis and analysis again: the identity where the transform is orthogonal, a projection where C > N.
-        self.again = self.analysis @ transform.synthesis.to(self.analysis)
         self.measured: list[Tensor] = []
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Forward pre-hook: keep the energies (B, 2, S) of the tokens and of the update."""
+        """Forward pre-hook: keep the energies (B, 2, S) of the tokens and of the update; B counts windows too."""
         x = inputs[0].detach()
         precision = _precision(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            tokens = torch.matmul(self.analysis.to(precision), self._patches(x).to(precision))
+            tokens = self.transform.analyse(self._patches(x).to(precision))
             update = self._update_by_tokens(x) if self.has_activation else self._update(tokens)
             self.measured.append(torch.stack([self._energy(tokens), self._energy(update)], dim=1))
 
     def _patches(self, tokens: Tensor) -> Tensor:
-        if tokens.dim() == 4:  # (B, H, W, d), as models without prefix tokens may have it
-            tokens = tokens.flatten(1, 2)
+        if tokens.dim() > 3:  # (..., H, W, d), as models without prefix tokens may have it
+            return tokens.flatten(-3, -2).flatten(0, -3)
         return tokens[:, self.layer.num_prefix_tokens :]
 
     def _update(self, coefficients: Tensor) -> Tensor:
         """Return the update's coefficients (B, C, r) from those of the tokens (B, C, d)."""
         z = torch.matmul(coefficients, self.down.to(coefficients.dtype)).float()
         if self.gains is not None:
-            z = torch.matmul(self.again, z * self.gains)
+            # Synthesis and analysis again: the identity where the transform is orthogonal, a projection where C > N.
+            z = z * self.gains
+            z = z if self.transform.orthogonal else self.transform.analyse(self.transform.synthesise(z))
         return torch.matmul(z, self.up)
 
     def _update_by_tokens(self, x: Tensor) -> Tensor:
         """Return the same through the layer's own update, for one that is not linear in the tokens."""
-        return torch.matmul(self.analysis, self._patches(self.layer.update(x.float()).float() @ self.basis))
+        return self.transform.analyse(self._patches(self.layer.update(x.float()).float() @ self.basis))
 
     def _energy(self, coefficients: Tensor) -> Tensor:
         norms = torch.linalg.vector_norm(coefficients, dim=-1, dtype=torch.float32)
@@ -77,7 +84,9 @@ class _Probe:
 
     def even_share(self) -> list[float]:
         """Share of each band in the energy of tokens without any structure (white noise)."""
-        energy = self.analysis.cpu().double().square().sum(dim=1) @ self.of_band.cpu().double()
+        t = self.transform
+        norms = coefficient_norms(t.grid, t.wavelet, t.levels, t.mode)
+        energy = norms.square() @ self.of_band.cpu().double()
         return [float(e) for e in energy / energy.sum()]
 
 
@@ -136,13 +145,17 @@ class SubbandEnergy:
             raise ValueError("the model has no adapted layer; subband energy needs WaRA, Tiny-WaRA or LoRA layers")
         self._model, self.classes = model, list(classes)
         self._own_transform = all(layer.transform is not None for layer in layers.values())
+        if not self._own_transform:
+            layers = _on_their_grids(model, layers)
         device = next(iter(layers.values())).A.device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):  # a caller may stand inside autocast already
             self._probes = [_Probe(x, x.transform or _stand_in(x, wavelet, levels)) for x in layers.values()]
         transform = next(iter(layers.values())).transform
         self._wavelet = transform.wavelet if transform else wavelet
         self._bands = order_bands(band for probe in self._probes for band in probe.bands)
-        self._patch_size = patch_size or patch_size_of(model)
+        # In stages or windows of their own grids a token is not as wide as a patch.
+        of_patches = (declared := declared_grid(model)) and all(x.grid == declared[:2] for x in layers.values())
+        self._patch_size = patch_size or (patch_size_of(model) if of_patches else None)
         self._method = method or method_of(layers)
         shape = (len(self.classes), len(KINDS), len(layers), len(self._bands))
         self._sums = torch.zeros(shape, dtype=torch.float64)
@@ -195,7 +208,10 @@ class SubbandEnergy:
                 columns = [self._bands.index(band) for band in probe.bands]
                 for measured in probe.measured:  # (B, 2, S); once unless the model calls a layer again
                     energy = torch.zeros(len(index), len(KINDS), len(self._bands), dtype=torch.float64)
-                    energy[:, :, columns] = measured.cpu().double()
+                    # Windows stand image after image.
+                    windows = len(measured) // max(1, len(index))
+                    of_image = measured.reshape(len(index), windows, *measured.shape[1:]).sum(dim=1)
+                    energy[:, :, columns] = of_image.cpu().double()
                     self._sums[:, :, position].index_add_(0, index, energy)
                 probe.measured.clear()
         for label in index.tolist():
@@ -208,7 +224,9 @@ class SubbandEnergy:
         Returns:
             ``bands`` (coarse to fine), ``layers``, ``classes``, ``overall``: ``{"tokens": rows, "update": rows}`` with
             one row of S fractions a layer (None where there is no energy at all, as of an update that is still zero),
-            ``per_class``: ``{class: the same}``, ``even``: rows for energy without any structure, ``n_images``:
+            ``per_class``: ``{class: the same}``, ``energy``: ``{"tokens": [...], "update": [...]}``, the energy of an
+            image in each layer before it is shared out (None without images), ``orthogonal``: whether that is exactly
+            the tokens' own (Parseval), ``even``: rows for energy without any structure, ``n_images``:
             ``{"overall": n, "per_class": {class: n}}``, ``wavelet``, ``levels``, ``grid``, ``patch_size``,
             ``method``, ``own_transform`` and ``note`` (a sentence where the transform is a stand-in).
         """
@@ -228,6 +246,11 @@ class SubbandEnergy:
             "classes": self.classes,
             "overall": _fractions(sums.sum(dim=0)),
             "per_class": {label: _fractions(sums[c]) for c, label in enumerate(self.classes)},
+            "energy": {
+                kind: (sums.sum(dim=0)[k].sum(dim=1) / sum(self._counts)).tolist() if sum(self._counts) else None
+                for k, kind in enumerate(KINDS)
+            },
+            "orthogonal": all(probe.transform.orthogonal for probe in self._probes),
             "even": self._even(),
             "n_images": {
                 "overall": sum(self._counts),
@@ -247,6 +270,21 @@ _STAND_IN_NOTE = (
     "This method has no wavelet transform of its own; "
     "its layers were looked at through a {wavelet} transform of the token grid."
 )
+
+
+def _on_their_grids(model: nn.Module, layers: dict[str, AdaptedLayer]) -> dict[str, AdaptedLayer]:
+    """Return layers without a transform of their own with the grid on which their tokens stand.
+
+    Raises:
+        ValueError: tokens of a layer stand on no grid.
+    """
+    base = cast(PeftModel, model).get_base_model() if isinstance(model, PeftModel) else model
+    placed = {}
+    for name, grid in grids_of_layers(base, list(layers)).items():
+        if isinstance(grid, AdapterError):
+            raise ValueError(f"layer {name!r}: {grid}")
+        placed[name] = replace(layers[name], grid=grid[:2], num_prefix_tokens=grid.num_prefix_tokens)
+    return placed
 
 
 def _stand_in(layer: AdaptedLayer, wavelet: str, levels: int) -> SubbandTransform:

@@ -175,6 +175,30 @@ def is_orthogonal(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -
     )
 
 
+def coefficient_norms(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -> Tensor:
+    """Return the norm of every row of the analysis matrix, (C,) float64, from those of rows and columns.
+
+    A coefficient's functional is a product of one along the rows and one along the columns, and so is its norm.
+    """
+    low: list[list[Tensor]] = []  # of rows, then of columns; finest level first
+    high: list[list[Tensor]] = []
+    for side in grid:
+        low.append([])
+        high.append([])
+        reduced = torch.eye(side, dtype=torch.float64)
+        for pair in side_pairs(side, wavelet, levels, mode):
+            both = pair.analysis @ reduced
+            reduced, details = both.chunk(2)
+            low[-1].append(torch.linalg.vector_norm(reduced, dim=1))
+            high[-1].append(torch.linalg.vector_norm(details, dim=1))
+    norms = [torch.outer(low[0][-1], low[1][-1])]
+    for level in range(levels - 1, -1, -1):
+        norms.append(torch.outer(high[0][level], low[1][level]))
+        norms.append(torch.outer(low[0][level], high[1][level]))
+        norms.append(torch.outer(high[0][level], high[1][level]))
+    return torch.cat([norm.flatten() for norm in norms])
+
+
 def require_reconstruction(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -> None:
     """Refuse a transform whose inverse does not give the tokens back, and name a mode whose inverse does.
 

@@ -6,6 +6,7 @@ import numpy as np
 import peft
 import pytest
 import pywt
+import timm
 import torch
 
 from wara.analysis.subband_energy import SubbandEnergy
@@ -193,3 +194,58 @@ def test_wrong_use_is_refused(make_model):
             energy.add(images, [0])
         with pytest.raises(ValueError, match="labels 0 to 2 for 2 classes"):
             energy.add(images, [0, 2])
+
+
+@pytest.mark.parametrize(("wavelet", "exact"), [("db2", True), ("bior2.2", False)])
+def test_energies_add_up_to_the_tokens_own_where_the_wavelet_is_orthogonal(make_model, wavelet, exact):
+    mode = "periodization" if exact else "symmetric"
+    model = make_model(WaraConfig(r=4, wavelet=wavelet, levels=1, mode=mode))
+    images, labels = images_and_labels(3, 64)
+    own = [tokens[:, 1:].square().sum() / 3 for tokens in recorded_tokens(model, images).values()]
+
+    with SubbandEnergy(model, CLASSES) as energy:
+        energy.add(images, labels)
+    data = energy.result()
+
+    assert data["orthogonal"] is exact
+    if exact:
+        assert data["energy"]["tokens"] == pytest.approx([float(e) for e in own], rel=1e-4)
+    else:
+        assert data["energy"]["tokens"] != pytest.approx([float(e) for e in own], rel=1e-2)
+    assert [sum(row) for row in data["overall"]["tokens"]] == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("method", ["wara", "lora"])
+def test_windows_of_tokens_are_summed_over_their_image(method):
+    torch.manual_seed(0)
+    base = timm.models.SwinTransformer(
+        img_size=32, patch_size=4, embed_dim=12, depths=(2, 1), num_heads=(2, 2), window_size=4, num_classes=2
+    )
+    config = WaraConfig(r=4) if method == "wara" else peft.LoraConfig(r=4, target_modules=["qkv"])
+    model = peft.get_peft_model(base, config).eval()
+    images, labels = images_and_labels(2, 32)
+    windows = next(iter(recorded_tokens(model, images).values()))  # (2 images x 4 windows, 16, 12)
+
+    with SubbandEnergy(model, CLASSES) as energy:
+        energy.add(images, labels)
+    data = energy.result()
+
+    expected = pywavelets_energies(windows[:4].transpose(1, 2).reshape(-1, 16).T, (4, 4), "haar", 2, "symmetric")
+    found = dict(zip(data["bands"], data["per_class"]["healthy"]["tokens"][0], strict=True))
+    assert found == pytest.approx({band: e / sum(expected.values()) for band, e in expected.items()}, abs=1e-5)
+    assert data["patch_size"] is None
+
+
+def test_a_large_grid_is_measured_by_thin_matrices_to_the_same_energies(make_model):
+    model = make_model(WaraConfig(r=4, levels=3), img_size=160, patch_size=4)  # 40 x 40
+    images, labels = images_and_labels(1, 160)
+    tokens = next(iter(recorded_tokens(model, images).values()))[0, 1:]
+
+    with SubbandEnergy(model, CLASSES) as energy:
+        energy.add(images, labels)
+    data = energy.result()
+
+    assert all(layer.transform.separable for layer in adapted_layers(model).values())
+    expected = pywavelets_energies(tokens, (40, 40), "haar", 3, "symmetric")
+    found = dict(zip(data["bands"], data["overall"]["tokens"][0], strict=True))
+    assert found == pytest.approx({band: e / sum(expected.values()) for band, e in expected.items()}, abs=1e-5)
