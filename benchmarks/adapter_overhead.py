@@ -36,7 +36,8 @@ with warnings.catch_warnings():
 
 PEER = "lora"
 WRITTEN = "wara, written form"
-VARIANTS = ("frozen backbone", PEER, "wara", "tiny-wara", WRITTEN)
+KEPT = "wara, frozen weights kept in bfloat16"
+VARIANTS = ("frozen backbone", PEER, "wara", "tiny-wara", WRITTEN, KEPT)
 RANK = 8
 
 
@@ -123,6 +124,12 @@ def build(name: str, backbone: str, wavelet: str, levels: int) -> nn.Module:
     if name == "tiny-wara":
         return peft.get_peft_model(model, TinyWaraConfig(**waves, **shared))
     adapted = peft.get_peft_model(model, WaraConfig(r=RANK, wara_alpha=2 * RANK, **waves, **shared))
+    if name == KEPT:  # what autocast makes of these weights at every step, made once: the same numbers
+        for module in adapted.modules():
+            if type(module) in (nn.Linear, nn.Conv2d):
+                for parameter in module.parameters():
+                    if not parameter.requires_grad:
+                        parameter.data = parameter.data.to(torch.bfloat16)
     if name == WRITTEN:
         for module in list(adapted.modules()):
             for child_name, child in list(module.named_children()):
@@ -139,20 +146,22 @@ def main() -> int:
         return 0
     device = resolve_device(options.device)
     images = _images(options, device)
-    variants = {name: Variant(name, options, images) for name in VARIANTS}
+    in_bfloat16 = options.precision != "float32" and has_fast_bfloat16(device)
+    names = [name for name in VARIANTS if name != KEPT or in_bfloat16]
+    variants = {name: Variant(name, options, images) for name in names}
     _require_equal(variants["wara"], variants[WRITTEN])
     trained = _measure({name: v.train for name, v in variants.items()}, options)
     inferred = _measure({name: v.infer for name, v in variants.items()}, options)
     del variants
-    memory = {name: _peak_in_own_process(name, options) for name in VARIANTS}
-    precision = "bfloat16" if options.precision != "float32" and has_fast_bfloat16(device) else "float32"
+    memory = {name: _peak_in_own_process(name, options) for name in names}
+    precision = "bfloat16" if in_bfloat16 else "float32"
     print(
         f"{options.backbone}, batch {len(images)}, {options.wavelet}, {options.levels} levels, {device.type}, "
         f"{precision}, median of {options.rounds} interleaved rounds; ratio over LoRA in the same round\n"
     )
     print("| variant | training step | ratio | inference step | ratio | peak memory | ratio |\n|" + "---|" * 7)
     rows = []
-    for name in VARIANTS:
+    for name in names:
         cells = [name]
         for what, seconds in (("training step", trained), ("inference step", inferred)):
             ratio, spread = ratio_of(seconds[name], seconds[PEER])
