@@ -100,9 +100,14 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
 
     # -- the update -----------------------------------------------------------------------------------------------
 
+    def _channel_maps(self, adapter: str) -> tuple[Tensor, Tensor]:
+        """Return A (r, in) and B (out, r) of an adapter, without the scaling."""
+        raise NotImplementedError
+
     def factors(self, adapter: str) -> tuple[Tensor, Tensor]:
         """Return A (r, in) and B (out, r) of an adapter, the scaling folded into B."""
-        raise NotImplementedError
+        down, up = self._channel_maps(adapter)
+        return down, up * self.scaling[adapter]
 
     def update(self, x: Tensor, adapter: str) -> Tensor:
         """Return what an adapter adds to the layer's output: (B, P + N, in) -> (B, P + N, out).
@@ -114,17 +119,18 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
             AdapterError: the tokens are not those of the grid that the adapter was made for.
         """
         z, up = self._filtered(x, adapter)
-        return F.linear(z, up).reshape(*x.shape[:-1], self.out_features)
+        return F.linear(z, up * self.scaling[adapter]).reshape(*x.shape[:-1], self.out_features)
 
     def _add_update(self, output: Tensor, x: Tensor, adapter: str) -> Tensor:
         # The sum is part of the last product: output is as large as the layer's and costs most of an adapter's time.
         z, up = self._filtered(x, adapter)
         flat = output.reshape(-1, self.out_features)
-        return torch.addmm(flat, z.to(flat.dtype), up.to(flat.dtype).T).reshape(output.shape)
+        scaling = self.scaling[adapter]
+        return torch.addmm(flat, z.to(flat.dtype), up.to(flat.dtype).T, alpha=scaling).reshape(output.shape)
 
     def _filtered(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
         """Return what B is applied to, one row a token (B * T, r), and B, both in the dtype of the tokens."""
-        down, up = self.factors(adapter)
+        down, up = self._channel_maps(adapter)
         path = self.wara_transform[adapter].at_present()  # type: ignore[operator]
         self._require_grid(x, path.grid)
         z = F.linear(self.wara_dropout[adapter](x), down.to(x.dtype))
@@ -267,6 +273,5 @@ class WaraLinear(SubbandLayer):
             nn.init.normal_(self.wara_B[name], std=0.02)
         self._finish_adding(name, config)
 
-    def factors(self, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return A (r, in) and B (out, r), the scaling folded into B."""
-        return self.wara_A[adapter], self.wara_B[adapter] * self.scaling[adapter]
+    def _channel_maps(self, adapter: str) -> tuple[Tensor, Tensor]:
+        return self.wara_A[adapter], self.wara_B[adapter]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from wara.tuner.exact import ExactMatrices
 from wara.tuner.matrices import DENSE_TOKENS, bands_of, dense_pair, is_orthogonal, require_reconstruction, side_pairs
 
 
-class SubbandTransform(nn.Module):
+class SubbandTransform(ExactMatrices):
     """Wavelet analysis and synthesis of a grid of tokens as matrices.
 
     Tokens are the grid's cells in row-major order, N = H * W. Coefficients are the concatenation of 3 * levels + 1
@@ -63,9 +62,7 @@ class SubbandTransform(nn.Module):
         self.band_names, self.band_slices, self.band_shapes = bands_of(*self._key)
         self.num_coefficients = self.band_slices[-1].stop
         self.orthogonal = is_orthogonal(*self._key)
-        for name, matrix in self._matrices().items():
-            self.register_buffer(name, matrix.to(torch.get_default_dtype()), persistent=False)
-        self._casts: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._keep(torch.get_default_dtype())
 
     @property
     def _key(self) -> tuple[tuple[int, int], str, int, str]:
@@ -89,15 +86,15 @@ class SubbandTransform(nn.Module):
     def analyse(self, tokens: Tensor) -> Tensor:
         """Return the coefficients of tokens: (..., N, c) -> (..., C, c)."""
         if not self.separable:
-            return torch.matmul(self._cast("dense_analysis", tokens.dtype), tokens)
+            return torch.matmul(self.matrix("dense_analysis", tokens.dtype), tokens)
         lead, channels = tokens.shape[:-2], tokens.shape[-1]
         low = tokens.reshape(*lead, *self.grid, channels)
         details: list[Tensor] = []
         for level in range(self.levels):
             rows, columns = low.shape[-3:-1]
-            low = torch.matmul(self._cast(f"rows_down{level}", low.dtype), low.flatten(-2))
+            low = torch.matmul(self.matrix(f"rows_down{level}", low.dtype), low.flatten(-2))
             low = low.reshape(*lead, -1, columns, channels)
-            low = torch.matmul(self._cast(f"columns_down{level}", low.dtype), low)
+            low = torch.matmul(self.matrix(f"columns_down{level}", low.dtype), low)
             rows, columns = low.shape[-3] // 2, low.shape[-2] // 2
             quarters = low[..., rows:, :columns, :], low[..., :rows, columns:, :], low[..., rows:, columns:, :]
             details = [quarter.flatten(-3, -2) for quarter in quarters] + details
@@ -107,7 +104,7 @@ class SubbandTransform(nn.Module):
     def synthesise(self, coefficients: Tensor) -> Tensor:
         """Return the tokens of coefficients: (..., C, c) -> (..., N, c)."""
         if not self.separable:
-            return torch.matmul(self._cast("dense_synthesis", coefficients.dtype), coefficients)
+            return torch.matmul(self.matrix("dense_synthesis", coefficients.dtype), coefficients)
         lead, channels = coefficients.shape[:-2], coefficients.shape[-1]
         bands = [
             coefficients[..., rows, :].reshape(*lead, *shape, channels)
@@ -119,9 +116,9 @@ class SubbandTransform(nn.Module):
             horizontal, vertical, diagonal = bands[first : first + 3]
             low = low[..., : horizontal.shape[-3], : horizontal.shape[-2], :]  # one more where a side was odd
             low = torch.cat([torch.cat([low, vertical], dim=-2), torch.cat([horizontal, diagonal], dim=-2)], dim=-3)
-            low = torch.matmul(self._cast(f"columns_up{level}", low.dtype), low)
+            low = torch.matmul(self.matrix(f"columns_up{level}", low.dtype), low)
             columns = low.shape[-2]
-            low = torch.matmul(self._cast(f"rows_up{level}", low.dtype), low.flatten(-2))
+            low = torch.matmul(self.matrix(f"rows_up{level}", low.dtype), low.flatten(-2))
             low = low.reshape(*lead, -1, columns, channels)
         return low.flatten(-3, -2)
 
@@ -130,8 +127,8 @@ class SubbandTransform(nn.Module):
         kind = "separable" if self.separable else "dense"
         return f"grid={self.grid}, wavelet={self.wavelet!r}, levels={self.levels}, mode={self.mode!r}, {kind}"
 
-    def _matrices(self) -> dict[str, Tensor]:
-        """Return what is kept as buffers, in float64."""
+    def _exact(self) -> dict[str, Tensor]:
+        """Return the matrices in float64: one each way, or one a level, side and way."""
         if not self.separable:
             pair = dense_pair(*self._key)
             return {"dense_analysis": pair.analysis, "dense_synthesis": pair.synthesis}
@@ -148,23 +145,3 @@ class SubbandTransform(nn.Module):
         size = self.num_tokens if name == "dense_analysis" else self.num_coefficients
         unit = torch.eye(size, dtype=like.dtype, device=like.device)
         return self.analyse(unit) if name == "dense_analysis" else self.synthesise(unit)
-
-    def _cast(self, name: str, dtype: torch.dtype) -> Tensor:
-        """Return a matrix in a dtype; each is rounded once and kept, but for graphs, which must not hold on to it."""
-        matrix = self.get_buffer(name)
-        if matrix.dtype == dtype or torch.compiler.is_compiling():
-            return matrix.to(dtype)
-        if (name, dtype) not in self._casts:
-            with torch.inference_mode(False):  # a step of training may be the next to use it
-                self._casts[name, dtype] = matrix.to(dtype)
-        return self._casts[name, dtype]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SubbandTransform:
-        # A module cast to bf16 and back, or to float64, must not carry rounded filters: refill from the float64 master.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._casts.clear()
-        for name, matrix in self._matrices().items():
-            held = self.get_buffer(name)
-            if not held.is_meta:
-                setattr(self, name, matrix.to(device=held.device, dtype=held.dtype))
-        return self

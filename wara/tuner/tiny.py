@@ -72,12 +72,12 @@ class TinyWaraLinear(SubbandLayer):
         v: Tensor = vectors[adapter]
         return v
 
-    def factors(self, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return A' = R A (r, in) and B (out, r), the scaling folded into B."""
+    def _channel_maps(self, adapter: str) -> tuple[Tensor, Tensor]:
+        """Return A' = R A (r, in) and B (out, r)."""
         v, rank = self.vector(adapter), self.r[adapter]
         mixing = (v @ self.wara_P[adapter].to(v).flatten(1)).reshape(rank, rank)
         down = mixing @ self.wara_A[adapter].to(mixing)
-        return down, self.wara_B[adapter].to(v) * self.scaling[adapter]
+        return down, self.wara_B[adapter].to(v)
 
 
 def projections(config: TinyWaraConfig, index: int) -> Tensor:

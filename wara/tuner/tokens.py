@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from wara.tuner.errors import AdapterError
+from wara.tuner.exact import ExactMatrices
 from wara.tuner.grid import TokenGrid
+from wara.tuner.matrices import dense_pair
 from wara.tuner.subbands import SubbandTransform
 
 
@@ -31,8 +33,39 @@ class GridWatch:
         if size is not None and (self.size is None or tuple(self.size) != tuple(size)):
             self.size = (int(size[0]), int(size[1]))
 
+    def at_present(self, grid: TokenGrid) -> tuple[int, int]:
+        """Return rows and columns at the moment of what stood on a grid when the adapter was made."""
+        return grid[:2] if self.size is None else self.size
 
-class TokenTransform(nn.Module):
+
+class ImageWatch:
+    """A hook in front of a model that keeps the size of its images: grids that no module states grow with it.
+
+    Args:
+        made_for: rows and columns of the images of which the grids are known.
+    """
+
+    def __init__(self, made_for: tuple[int, int]) -> None:
+        self.made_for = self.size = made_for
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Keep rows and columns of the images."""
+        images = next((x for x in (*inputs, *named.values()) if isinstance(x, Tensor) and x.dim() == 4), None)
+        if images is not None and tuple(images.shape[2:]) != self.size:
+            self.size = (int(images.shape[2]), int(images.shape[3]))
+
+    def at_present(self, grid: TokenGrid) -> tuple[int, int]:
+        """Return rows and columns at the moment of what stood on a grid when the adapter was made."""
+        if self.size == self.made_for:
+            return grid[:2]
+        height, width = (-(-of * now // then) for of, now, then in zip(grid, self.size, self.made_for, strict=False))
+        return height, width
+
+
+Watch = GridWatch | ImageWatch
+
+
+class TokenTransform(ExactMatrices):
     """Analysis and synthesis of prefix tokens and patch tokens together: (T, n) <-> (K, n).
 
     T = P + N tokens stand first, so that all images and ranks of a batch (n) pass in one matrix product. The K = P + C
@@ -47,18 +80,11 @@ class TokenTransform(nn.Module):
         AdapterError: from `at`, for a grid that the transform cannot be made for.
     """
 
-    membership: Tensor  # (S, K): 1 where a coefficient is of a subband
-
-    def __init__(self, grid: TokenGrid, subbands: SubbandTransform, watch: GridWatch | None = None) -> None:
+    def __init__(self, grid: TokenGrid, subbands: SubbandTransform, watch: Watch | None = None) -> None:
         super().__init__()
         self.grid, self.subbands, self.watch = grid, subbands, watch
-        prefix = grid.num_prefix_tokens
         like = next(subbands.buffers())
-        of_band = torch.zeros(len(subbands.band_names), prefix + subbands.num_coefficients)
-        of_band[0, :prefix] = 1
-        for band, rows in enumerate(subbands.band_slices):
-            of_band[band, prefix + rows.start : prefix + rows.stop] = 1
-        self.register_buffer("membership", of_band.to(like), persistent=False)
+        self._keep(like.dtype, like.device)
         self._others: dict[tuple[int, int], TokenTransform] = {}
 
     @property
@@ -68,14 +94,14 @@ class TokenTransform(nn.Module):
 
     def at_present(self) -> TokenTransform:
         """Return the transform for the grid of the images that pass at the moment: this one, or one like it."""
-        size = self.watch.size if self.watch is not None else None
-        if size is None or size == self.grid[:2]:
+        size = self.watch.at_present(self.grid) if self.watch is not None else self.grid[:2]
+        if size == self.grid[:2]:
             return self
         if size not in self._others:
             with torch.inference_mode(False):
                 mine = self.subbands
                 try:
-                    other = SubbandTransform(size, mine.wavelet, mine.levels, mine.mode).to(self.membership)
+                    other = SubbandTransform(size, mine.wavelet, mine.levels, mine.mode).to(next(mine.buffers()))
                 except AdapterError as error:
                     raise AdapterError(f"The adapter cannot follow the images to another size: {error}") from error
                 self._others[size] = TokenTransform(TokenGrid(*size, self.grid.num_prefix_tokens), other)
@@ -83,24 +109,43 @@ class TokenTransform(nn.Module):
 
     def analyse(self, z: Tensor) -> Tensor:
         """Return the coefficients of tokens: (T, n) -> (K, n)."""
+        if not self.subbands.separable:
+            return self.matrix("to_bands", z.dtype) @ z
         prefix = self.grid.num_prefix_tokens
-        c = self.subbands.analyse(z[prefix:])
-        return torch.cat([z[:prefix].to(c.dtype), c]) if prefix else c
+        return torch.cat([z[:prefix], self.subbands.analyse(z[prefix:])])
 
     def synthesise(self, c: Tensor) -> Tensor:
         """Return the tokens of coefficients: (K, n) -> (T, n)."""
+        if not self.subbands.separable:
+            return self.matrix("to_tokens", c.dtype) @ c
         prefix = self.grid.num_prefix_tokens
-        z = self.subbands.synthesise(c[prefix:])
-        return torch.cat([c[:prefix].to(z.dtype), z]) if prefix else z
+        return torch.cat([c[:prefix], self.subbands.synthesise(c[prefix:])])
 
     def spread(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Give every coefficient the value of its subband: (S,) -> (K, 1), or (S, r) -> (K, r), in a dtype."""
         if values.dim() == 1:
             values = values.unsqueeze(1)
         # A product with zeros and ones, whose gradient is a product too; the gradient of an index is a slow scatter.
-        return (self.membership.to(values.dtype).T @ values).to(dtype)
+        return (self.matrix("membership", values.dtype) @ values).to(dtype)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TokenTransform:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+    def _exact(self) -> dict[str, Tensor]:
+        """Return which subband each coefficient is of, (K, S), and for small grids the dense pair with the prefix."""
+        prefix, mine = self.grid.num_prefix_tokens, self.subbands
+        membership = torch.zeros(prefix + mine.num_coefficients, len(mine.band_names), dtype=torch.float64)
+        membership[:prefix, 0] = 1
+        for band, rows in enumerate(mine.band_slices):
+            membership[prefix + rows.start : prefix + rows.stop, band] = 1
+        if mine.separable:
+            return {"membership": membership}
+        kept = torch.eye(prefix, dtype=torch.float64)
+        pair = dense_pair(mine.grid, mine.wavelet, mine.levels, mine.mode)
+        return {
+            "membership": membership,
+            "to_bands": torch.block_diag(kept, pair.analysis),  # type: ignore[no-untyped-call]
+            "to_tokens": torch.block_diag(kept, pair.synthesis),  # type: ignore[no-untyped-call]
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
         self._others.clear()
         return self
