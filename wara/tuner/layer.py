@@ -125,22 +125,24 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         # The sum is part of the last product: output is as large as the layer's and costs most of an adapter's time.
         z, up = self._filtered(x, adapter)
         flat = output.reshape(-1, self.out_features)
-        scaling = self.scaling[adapter]
-        return torch.addmm(flat, z.to(flat.dtype), up.to(flat.dtype).T, alpha=scaling).reshape(output.shape)
+        z, up = z.to(flat.dtype), up.to(flat.dtype)
+        return torch.addmm(flat, z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
 
     def _filtered(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return what B is applied to, one row a token (B * T, r), and B, both in the dtype of the tokens."""
+        """Return what B is applied to, one row a token (B * T, r), and B, both in the dtype of the tokens.
+
+        In between ranks come first: the tokens of an image are then the last axis, and all images and ranks pass
+        through the subbands in one product.
+        """
         down, up = self._channel_maps(adapter)
         path = self.wara_transform[adapter].at_present()  # type: ignore[operator]
         self._require_grid(x, path.grid)
-        z = F.linear(self.wara_dropout[adapter](x), down.to(x.dtype))
+        z = down.to(x.dtype) @ self.wara_dropout[adapter](x).reshape(-1, self.in_features).T
         if adapter in self.wara_gain or self.activation[adapter] != "none":
-            rank, tokens = self.r[adapter], path.grid.num_tokens
-            z = z.reshape(-1, tokens, rank).transpose(0, 1).reshape(tokens, -1)
-            z = path.synthesise(self._shrink(path.analyse(z), path, adapter))
-            z = z.reshape(tokens, -1, rank).transpose(0, 1)
+            c = path.analyse(z.reshape(-1, path.grid.num_tokens))
+            z = path.synthesise(self._shrink(c, path, adapter))
         # Without gains and activation the pair of transforms is the identity (checked when it was made).
-        return z.reshape(-1, self.r[adapter]), up.to(x.dtype)
+        return z.reshape(self.r[adapter], -1).T.contiguous(), up.to(x.dtype)
 
     def _require_grid(self, x: Tensor, grid: TokenGrid) -> None:
         if x.dim() == 3 and x.shape[1] == grid.num_tokens:
@@ -154,7 +156,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         )
 
     def _shrink(self, c: Tensor, path: TokenTransform, adapter: str) -> Tensor:
-        """Apply activation, then gain, to coefficients (K, B * r)."""
+        """Apply activation, then gain, to coefficients (r * B, K)."""
         kind = self.activation[adapter]
         if kind == "gelu":
             c = F.gelu(c)
@@ -163,9 +165,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
             c = c - torch.maximum(torch.minimum(c, limit), -limit)
         if adapter in self.wara_gain:
             gain = path.spread(self.wara_gain[adapter], c.dtype)
-            if gain.shape[1] > 1:  # one a rank: ranks are the last axis of a row
-                return (c.reshape(len(c), -1, gain.shape[1]) * gain.unsqueeze(1)).reshape(c.shape)
-            c = c * gain
+            c = (c.reshape(len(gain), -1, c.shape[-1]) * gain.unsqueeze(1)).reshape(c.shape)
         return c
 
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

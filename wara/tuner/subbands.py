@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wara.tuner.exact import ExactMatrices
@@ -87,40 +88,46 @@ class SubbandTransform(ExactMatrices):
         """Return the coefficients of tokens: (..., N, c) -> (..., C, c)."""
         if not self.separable:
             return torch.matmul(self.matrix("dense_analysis", tokens.dtype), tokens)
-        lead, channels = tokens.shape[:-2], tokens.shape[-1]
-        low = tokens.reshape(*lead, *self.grid, channels)
-        details: list[Tensor] = []
-        for level in range(self.levels):
-            rows, columns = low.shape[-3:-1]
-            low = torch.matmul(self.matrix(f"rows_down{level}", low.dtype), low.flatten(-2))
-            low = low.reshape(*lead, -1, columns, channels)
-            low = torch.matmul(self.matrix(f"columns_down{level}", low.dtype), low)
-            rows, columns = low.shape[-3] // 2, low.shape[-2] // 2
-            quarters = low[..., rows:, :columns, :], low[..., :rows, columns:, :], low[..., rows:, columns:, :]
-            details = [quarter.flatten(-3, -2) for quarter in quarters] + details
-            low = low[..., :rows, :columns, :]
-        return torch.cat([low.flatten(-3, -2), *details], dim=-2)
+        return self.analyse_planes(tokens.movedim(-2, -1)).movedim(-1, -2)
 
     def synthesise(self, coefficients: Tensor) -> Tensor:
         """Return the tokens of coefficients: (..., C, c) -> (..., N, c)."""
         if not self.separable:
             return torch.matmul(self.matrix("dense_synthesis", coefficients.dtype), coefficients)
-        lead, channels = coefficients.shape[:-2], coefficients.shape[-1]
+        return self.synthesise_planes(coefficients.movedim(-2, -1)).movedim(-1, -2)
+
+    def analyse_planes(self, tokens: Tensor) -> Tensor:
+        """Return the coefficients of tokens that stand last: (..., N) -> (..., C)."""
+        if not self.separable:
+            return F.linear(tokens, self.matrix("dense_analysis", tokens.dtype))
+        low = tokens.reshape(*tokens.shape[:-1], *self.grid)
+        details: list[Tensor] = []
+        for level in range(self.levels):
+            low = F.linear(low, self.matrix(f"columns_down{level}", low.dtype))
+            low = torch.matmul(self.matrix(f"rows_down{level}", low.dtype), low)
+            rows, columns = low.shape[-2] // 2, low.shape[-1] // 2
+            quarters = low[..., rows:, :columns], low[..., :rows, columns:], low[..., rows:, columns:]
+            details = [quarter.flatten(-2) for quarter in quarters] + details
+            low = low[..., :rows, :columns]
+        return torch.cat([low.flatten(-2), *details], dim=-1)
+
+    def synthesise_planes(self, coefficients: Tensor) -> Tensor:
+        """Return the tokens of coefficients that stand last: (..., C) -> (..., N)."""
+        if not self.separable:
+            return F.linear(coefficients, self.matrix("dense_synthesis", coefficients.dtype))
         bands = [
-            coefficients[..., rows, :].reshape(*lead, *shape, channels)
+            coefficients[..., rows].reshape(*coefficients.shape[:-1], *shape)
             for rows, shape in zip(self.band_slices, self.band_shapes, strict=True)
         ]
         low = bands[0]
         for level in reversed(range(self.levels)):
             first = 1 + 3 * (self.levels - 1 - level)
             horizontal, vertical, diagonal = bands[first : first + 3]
-            low = low[..., : horizontal.shape[-3], : horizontal.shape[-2], :]  # one more where a side was odd
-            low = torch.cat([torch.cat([low, vertical], dim=-2), torch.cat([horizontal, diagonal], dim=-2)], dim=-3)
-            low = torch.matmul(self.matrix(f"columns_up{level}", low.dtype), low)
-            columns = low.shape[-2]
-            low = torch.matmul(self.matrix(f"rows_up{level}", low.dtype), low.flatten(-2))
-            low = low.reshape(*lead, -1, columns, channels)
-        return low.flatten(-3, -2)
+            low = low[..., : horizontal.shape[-2], : horizontal.shape[-1]]  # one more where a side was odd
+            low = torch.cat([torch.cat([low, vertical], dim=-1), torch.cat([horizontal, diagonal], dim=-1)], dim=-2)
+            low = torch.matmul(self.matrix(f"rows_up{level}", low.dtype), low)
+            low = F.linear(low, self.matrix(f"columns_up{level}", low.dtype))
+        return low.flatten(-2)
 
     def extra_repr(self) -> str:
         """Show what the transform was made of."""

@@ -1,4 +1,4 @@
-"""A whole sequence of tokens through the subbands, in the layout in which it costs least: tokens first."""
+"""A whole sequence of tokens through the subbands, in the layout in which it costs least: tokens last."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wara.tuner.errors import AdapterError
@@ -66,9 +67,9 @@ Watch = GridWatch | ImageWatch
 
 
 class TokenTransform(ExactMatrices):
-    """Analysis and synthesis of prefix tokens and patch tokens together: (T, n) <-> (K, n).
+    """Analysis and synthesis of prefix tokens and patch tokens together: (n, T) <-> (n, K).
 
-    T = P + N tokens stand first, so that all images and ranks of a batch (n) pass in one matrix product. The K = P + C
+    T = P + N tokens stand last, so that all images and ranks of a batch (n) pass in one matrix product. The K = P + C
     coefficients are the P prefix tokens as they are, which count to the coarsest subband, and those of the grid.
 
     Args:
@@ -108,33 +109,31 @@ class TokenTransform(ExactMatrices):
         return self._others[size]
 
     def analyse(self, z: Tensor) -> Tensor:
-        """Return the coefficients of tokens: (T, n) -> (K, n)."""
+        """Return the coefficients of tokens: (n, T) -> (n, K)."""
         if not self.subbands.separable:
-            return self.matrix("to_bands", z.dtype) @ z
+            return F.linear(z, self.matrix("to_bands", z.dtype))
         prefix = self.grid.num_prefix_tokens
-        return torch.cat([z[:prefix], self.subbands.analyse(z[prefix:])])
+        return torch.cat([z[:, :prefix], self.subbands.analyse_planes(z[:, prefix:])], dim=1)
 
     def synthesise(self, c: Tensor) -> Tensor:
-        """Return the tokens of coefficients: (K, n) -> (T, n)."""
+        """Return the tokens of coefficients: (n, K) -> (n, T)."""
         if not self.subbands.separable:
-            return self.matrix("to_tokens", c.dtype) @ c
+            return F.linear(c, self.matrix("to_tokens", c.dtype))
         prefix = self.grid.num_prefix_tokens
-        return torch.cat([c[:prefix], self.subbands.synthesise(c[prefix:])])
+        return torch.cat([c[:, :prefix], self.subbands.synthesise_planes(c[:, prefix:])], dim=1)
 
     def spread(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """Give every coefficient the value of its subband: (S,) -> (K, 1), or (S, r) -> (K, r), in a dtype."""
-        if values.dim() == 1:
-            values = values.unsqueeze(1)
+        """Give every coefficient the value of its subband: (S,) -> (1, K), or (S, r) -> (r, K), in a dtype."""
         # A product with zeros and ones, whose gradient is a product too; the gradient of an index is a slow scatter.
-        return (self.matrix("membership", values.dtype) @ values).to(dtype)
+        return (values.reshape(len(values), -1).T @ self.matrix("membership", values.dtype)).to(dtype)
 
     def _exact(self) -> dict[str, Tensor]:
-        """Return which subband each coefficient is of, (K, S), and for small grids the dense pair with the prefix."""
+        """Return which subband each coefficient is of, (S, K), and for small grids the dense pair with the prefix."""
         prefix, mine = self.grid.num_prefix_tokens, self.subbands
-        membership = torch.zeros(prefix + mine.num_coefficients, len(mine.band_names), dtype=torch.float64)
-        membership[:prefix, 0] = 1
+        membership = torch.zeros(len(mine.band_names), prefix + mine.num_coefficients, dtype=torch.float64)
+        membership[0, :prefix] = 1
         for band, rows in enumerate(mine.band_slices):
-            membership[prefix + rows.start : prefix + rows.stop, band] = 1
+            membership[band, prefix + rows.start : prefix + rows.stop] = 1
         if mine.separable:
             return {"membership": membership}
         kept = torch.eye(prefix, dtype=torch.float64)

@@ -115,12 +115,12 @@ def test_shrinkage_takes_small_coefficients_out_and_keeps_large_ones(make_vit: M
         layer.wara_threshold["default"].fill_(2.0)
     limit = float(F.softplus(torch.tensor(2.0)))
     path = layer.wara_transform["default"]
-    c = torch.zeros(path.membership.shape[0], 3)
-    c[7] = torch.tensor([0.5 * limit, limit + 3.0, -limit - 1.0])
+    c = torch.zeros(3, path.membership.shape[1])
+    c[:, 7] = torch.tensor([0.5 * limit, limit + 3.0, -limit - 1.0])
 
     shrunk = layer._shrink(c, path, "default")
 
-    torch.testing.assert_close(shrunk[7], torch.tensor([0.0, 3.0, -1.0]))
+    torch.testing.assert_close(shrunk[:, 7], torch.tensor([0.0, 3.0, -1.0]))
 
 
 def test_gelu_acts_on_coefficients_and_on_prefix_tokens(make_vit: MakeVit) -> None:
