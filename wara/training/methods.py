@@ -14,7 +14,7 @@ from wara.backbones import Backbone
 from wara.errors import InputError
 from wara.training.recipe import Recipe
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
-from wara.tuner.probe import run_trial
+from wara.tuner.trial import run_trial
 
 PEFT_METHODS = ("wara", "tiny-wara", "lora")
 _PLAIN_FILE = "weights.safetensors"

@@ -10,13 +10,13 @@ from torch import nn
 
 from wara.tuner.config import TINY_WARA, WARA, TinyWaraConfig, WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
-from wara.tuner.grid import TokenGrid, declared_grid, embedding_of, token_grid
+from wara.tuner.grid import embedding_of, token_grid
 from wara.tuner.layer import SubbandLayer, WaraLinear
 from wara.tuner.matrices import max_levels
-from wara.tuner.probe import grids_of_layers
+from wara.tuner.probe import Place, places_of_layers, require_run
 from wara.tuner.subbands import SubbandTransform
 from wara.tuner.tiny import TinyWaraLinear
-from wara.tuner.tokens import GridWatch, TokenTransform
+from wara.tuner.tokens import GridWatch, ImageWatch, TokenTransform, Watch
 
 _DEFAULT_LEVELS = 2
 # What attention's first linear layers are called in timm, the most usual first: all of one line, or of the next.
@@ -61,10 +61,11 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         for name in targets:
             _run_as_layer(model.get_submodule(name.rpartition(".")[0]) if "." in name else model)
         self._position = {name: index for index, name in enumerate(targets)}
-        self._grids = _grids(model, peft_config, list(targets))
-        deepest = min((max_levels(grid[:2]) for grid in self._grids.values()), default=1)
-        if not deepest and self._grids:
-            name, grid = min(self._grids.items(), key=lambda item: max_levels(item[1][:2]))
+        self._places = _places(model, peft_config, list(targets))
+        grids = {name: place.grid for name, place in self._places.items()}
+        deepest = min((max_levels(grid[:2]) for grid in grids.values()), default=1)
+        if not deepest and grids:
+            name, grid = min(grids.items(), key=lambda item: max_levels(item[1][:2]))
             raise AdapterError(
                 f"Layer {name!r}: a token grid of {grid.height} x {grid.width} is too small for a wavelet transform. "
                 "Leave it out of target_modules, or use larger images."
@@ -84,7 +85,7 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     ) -> None:
         layer = target if isinstance(target, SubbandLayer) else self._new_layer(target)
         try:
-            transform = self._shared_transform(peft_config, self._grids[current_key])
+            transform = self._shared_transform(peft_config, self._places[current_key])
             self._fill(layer, adapter_name, peft_config, transform, self._position[current_key])
         except AdapterError as error:
             raise AdapterError(f"Layer {current_key!r}: {error}") from error
@@ -95,32 +96,38 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 layer.set_adapter(self.active_adapters, inference_mode=peft_config.inference_mode)
             self._replace_module(parent, target_name, layer, target)
 
-    def _shared_transform(self, config: _SubbandConfig, grid: TokenGrid) -> TokenTransform:
+    def _shared_transform(self, config: _SubbandConfig, place: Place) -> TokenTransform:
         """Return the path through the subbands, one module for all layers of a model that ask for the same."""
-        wanted = (grid, config.wavelet, self._levels, config.mode)
+        watch = self._watch(place)
+        wanted = (place.grid, config.wavelet, self._levels, config.mode, watch)
         for module in self.model.modules():
             if isinstance(module, TokenTransform):
                 subbands = module.subbands
-                if (module.grid, subbands.wavelet, subbands.levels, subbands.mode) == wanted:
+                if (module.grid, subbands.wavelet, subbands.levels, subbands.mode, module.watch) == wanted:
                     return module
-        subbands = SubbandTransform(grid[:2], config.wavelet, self._levels, config.mode)
-        transform = TokenTransform(grid, subbands, self._watch(config, grid))
+        subbands = SubbandTransform(place.grid[:2], config.wavelet, self._levels, config.mode)
+        transform = TokenTransform(place.grid, subbands, watch)
         weight = next(self.model.parameters(), None)
         return transform if weight is None or weight.is_meta else transform.to(weight.device)
 
-    def _watch(self, config: _SubbandConfig, grid: TokenGrid) -> GridWatch | None:
-        """Return the hook that tells the grid of the images of the moment, where it is the model's to change."""
+    def _watch(self, place: Place) -> Watch | None:
+        """Return the hook that tells the grid of the images of the moment, where it is the images' to change."""
         holder = embedding_of(self.model)
-        declared = declared_grid(self.model)
-        if config.grid is not None or holder is None or declared is None or grid[:2] != declared[:2]:
+        if place.stated and holder is not None:
+            embedding: Any = holder.patch_embed
+            watch = next((hook for hook in embedding._forward_hooks.values() if isinstance(hook, GridWatch)), None)
+            if watch is None:
+                watch = GridWatch()
+                embedding.register_forward_hook(watch)
+            return watch
+        if place.image is None:
             return None
-        embedding: Any = holder.patch_embed
-        hooks = embedding._forward_hooks.values()
-        watch = next((hook for hook in hooks if isinstance(hook, GridWatch)), None)
-        if watch is None:
-            watch = GridWatch()
-            embedding.register_forward_hook(watch)
-        return watch
+        for hook in self.model._forward_pre_hooks.values():
+            if isinstance(hook, ImageWatch) and hook.made_for == place.image:
+                return hook
+        of_images = ImageWatch(place.image)
+        self.model.register_forward_pre_hook(of_images, with_kwargs=True)
+        return of_images
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add adapters to the base weights; see PEFT. Nothing changes in any layer when one cannot be merged."""
@@ -140,9 +147,9 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 layer.merged_weight(safe_merge, adapter_names)
         model: nn.Module = super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
         for module in model.modules():
-            for key, hook in list(module._forward_hooks.items()):
-                if isinstance(hook, GridWatch):
-                    del module._forward_hooks[key]
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key, hook in hooks.items() if isinstance(hook, GridWatch | ImageWatch)]:
+                    del hooks[key]
         return model
 
     def _layers(self) -> list[SubbandLayer]:
@@ -211,26 +218,27 @@ class TinyWaraModel(_SubbandModel):
 _OTHER_KIND = "the layer already holds an adapter of another kind. Use one kind a model."
 
 
-def _grids(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[str, TokenGrid]:
-    """Return the grid of every layer to adapt: the config's, or what the model shows.
+def _places(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[str, Place]:
+    """Return where the tokens of every layer to adapt stand: on the config's grid, or on what the model shows.
 
     Raises:
-        AdapterError: a layer whose tokens stand on no known grid.
+        AdapterError: a layer whose tokens stand on no known grid, or that is not run at all.
     """
     if config.grid is not None or config.num_prefix_tokens is not None:
         given = token_grid(model, config.grid, config.num_prefix_tokens)
-        return dict.fromkeys(names, given)
+        require_run(model, names)
+        return dict.fromkeys(names, Place(given, stated=config.grid is None))
     if not names:
         return {}
     if not any(getattr(module, "pretrained_cfg", None) for module in model.modules()):
         token_grid(model)  # not one of timm's: it must say at least its grid
-    grids = grids_of_layers(model, names)
-    refused = {name: error for name, error in grids.items() if isinstance(error, AdapterError)}
+    places = places_of_layers(model, names)
+    refused = {name: error for name, error in places.items() if isinstance(error, AdapterError)}
     if refused:
         name, error = next(iter(refused.items()))
         more = f" ({len(refused) - 1} more layers are refused as well.)" if len(refused) > 1 else ""
         raise AdapterError(f"Layer {name!r}: {error}{more}") from error
-    return {name: grid for name, grid in grids.items() if isinstance(grid, TokenGrid)}
+    return {name: place for name, place in places.items() if isinstance(place, Place)}
 
 
 def _refuse_patch_dropout(model: nn.Module) -> None:

@@ -2,51 +2,42 @@
 
 A model can state its patch grid, and most of timm's do. Others work in windows or stages of their own grids, put their
 tokens in another order, or read a layer's weight without running the layer, so that an adapter there would change
-nothing. A few small images tell them apart before anything is trained.
+nothing. A few images tell them apart before anything is trained.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from wara.tuner.errors import AdapterError
-from wara.tuner.grid import TokenGrid, declared_grid, embedding_of
+from wara.tuner.grid import TokenGrid, declared_grid
+from wara.tuner.trial import BARS, SeenTokens, Trial, run_trial
 
-# Where the trial images differ from the first, which is empty: rows and columns as fractions. Off the diagonal, so that
-# an order by columns is not taken for one by rows.
-_SPOTS = ((0.15, 0.65), (0.65, 0.4), (0.4, 0.9))
+# More tokens than this in front of a grid that nothing states are taken for a sign that it is another grid.
+_MOST_PREFIX_TOKENS = 8
+# Of how much tokens change over the grid, the share that an order by rows leaves between the rows (columns) of a bar
+# along them. An order by columns leaves none, one in blocks of 2 x 2 less than a half.
+_LEAST_SHARE = 0.6
 
 
-@dataclass
-class SeenTokens:
-    """The tokens that a layer was given in the trial run.
+@dataclass(frozen=True)
+class Place:
+    """Where the tokens of a layer stand.
 
     Attributes:
-        shapes: distinct shapes (..., tokens, channels) without their first axis, which counts images or windows.
-        batch: length of that first axis, the last time.
-        change: how much each token of the last call differs between the empty image and each other one,
-            (images - 1, tokens), or None where the tokens of an image cannot be told.
+        grid: the grid, with the prefix tokens in front of it.
+        stated: whether it is the patch grid that the model states.
+        image: the size of image whose grid it is, where the grid grows with the image; None for windows and for
+            grids that are stated or given.
     """
 
-    shapes: set[tuple[int, ...]] = field(default_factory=set)
-    batch: int = 0
-    change: Tensor | None = None
-
-
-@dataclass
-class Trial:
-    """A trial run: image size, number of images, and the tokens seen by layer; a layer that is missing was not run."""
-
-    size: tuple[int, int]
-    images: int
-    seen: dict[str, SeenTokens]
+    grid: TokenGrid
+    stated: bool = False
+    image: tuple[int, int] | None = None
 
 
 def grids_of_layers(model: nn.Module, names: list[str]) -> dict[str, TokenGrid | AdapterError]:
@@ -55,58 +46,57 @@ def grids_of_layers(model: nn.Module, names: list[str]) -> dict[str, TokenGrid |
     Raises:
         AdapterError: the model cannot be run on an image of the size that it states.
     """
-    declared = declared_grid(model)
-    try:
-        trial = run_trial(model, names, images=1)
-    except AdapterError:
-        if declared is not None and all(p.is_meta for p in model.parameters()):
-            return {name: declared for name in names}  # an outline that cannot be run; the model itself will be
-        raise
-    if any(not _is_declared(tokens, trial, declared) for tokens in trial.seen.values()):
-        trial = run_trial(model, names)  # the order of tokens matters, and shows by images that differ
-    grids: dict[str, TokenGrid | AdapterError] = {}
-    for name in names:
-        try:
-            grids[name] = grid_of_layer(model, name, trial)
-        except AdapterError as error:
-            grids[name] = error
-    return grids
+    places = places_of_layers(model, names)
+    return {name: place.grid if isinstance(place, Place) else place for name, place in places.items()}
 
 
-def run_trial(model: nn.Module, names: list[str], images: int = 1 + len(_SPOTS)) -> Trial:
-    """Run a few small images through a model and return what tokens the named layers were given.
+def places_of_layers(model: nn.Module, names: list[str]) -> dict[str, Place | AdapterError]:
+    """Return for each named layer where its tokens stand, or the reason why that is on no known grid.
 
     Raises:
-        AdapterError: the model does not take images of the size that it states.
+        AdapterError: the model cannot be run on an image of the size that it states, or packs patches of any aspect.
     """
-    size, channels = _input_of(model)
-    first = next(p for p in model.parameters() if p.is_floating_point())
-    seen: dict[str, SeenTokens] = {}
-    batch = _trial_images(size, channels)[:images].to(device=first.device, dtype=first.dtype)
-    handles = [model.get_submodule(name).register_forward_pre_hook(_Observer(seen, name, images)) for name in names]
+    _refuse_packed_patches(model)
+    declared = declared_grid(model)
     try:
-        with _evaluating(model), torch.no_grad():
-            model(batch)
+        trial = run_trial(model, names, images=3)
     except AdapterError:
+        if declared is not None and all(p.is_meta for p in model.parameters()):
+            # An outline that cannot be run; the model itself will be.
+            return dict.fromkeys(names, Place(declared, stated=True))
         raise
-    except Exception as error:  # whatever a foreign model raises is the reason that is given
-        raise AdapterError(
-            f"The model {type(model).__name__} could not be tried on an image of {size[0]} x {size[1]} pixels "
-            f"({type(error).__name__}: {error}), so where its tokens stand is not known. Give grid=(rows, columns) and "
-            "num_prefix_tokens in the config."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Trial(size, images, seen)
+    if any(not _is_declared(tokens, trial, declared) for tokens in trial.seen.values()):
+        trial = run_trial(model, names)  # a grid that nothing states is looked at twice
+    places: dict[str, Place | AdapterError] = {}
+    for name in names:
+        try:
+            places[name] = place_of_layer(model, name, trial)
+        except AdapterError as error:
+            places[name] = error
+    return places
 
 
-def grid_of_layer(model: nn.Module, name: str, trial: Trial) -> TokenGrid:
-    """Return the grid on which the tokens of a layer stand.
+def require_run(model: nn.Module, names: list[str]) -> None:
+    """Refuse layers that the model does not run, where it can be tried at all; for grids that are given.
 
-    In this order: the grid that the model states; the window that a module around the layer states; a last resort for
-    stages with a grid of their own, the square of their number of tokens, when the trial images show that they stand
-    row by row.
+    Raises:
+        AdapterError: the first such layer by name.
+    """
+    try:
+        seen = run_trial(model, names, images=1).seen
+    except AdapterError:  # what is given takes the place of what could be seen
+        return
+    for name in names:
+        if name not in seen:
+            raise AdapterError(f"Layer {name!r}: {_passed_by(model, name)}")
+
+
+def place_of_layer(model: nn.Module, name: str, trial: Trial) -> Place:
+    """Return where the tokens of a layer stand.
+
+    In this order: the grid that the model states; the window that a module around the layer states; the rows and
+    columns in which the tokens come; a grid of the image's aspect with as many tokens. The trial images must show
+    that the tokens stand on it row by row.
 
     Raises:
         AdapterError: why the tokens of this layer are on no grid that is known.
@@ -122,13 +112,22 @@ def grid_of_layer(model: nn.Module, name: str, trial: Trial) -> TokenGrid:
     (shape,) = tokens.shapes
     if len(shape) == 1:
         raise AdapterError("it is given one token an image, not a grid. Leave it out of target_modules.")
-    if len(shape) > 2:
-        return _grid_of_planes(shape, tokens, trial)
     declared = declared_grid(model)
-    if declared is not None and _is_declared(tokens, trial, declared):
-        return TokenGrid(declared.height, declared.width, shape[0] - declared.height * declared.width)
-    window = _window_around(model, name, shape[0])
-    return TokenGrid(*window, 0) if window is not None else _square(shape[0], tokens, trial)
+    if len(shape) > 2:
+        place, whole = _of_planes(shape, tokens, trial)
+    elif declared is not None and _is_declared(tokens, trial, declared):
+        prefix = shape[0] - declared.height * declared.width
+        place, whole = Place(TokenGrid(declared.height, declared.width, prefix), stated=True), True
+    elif (window := _window_around(model, name, shape[0])) is not None:
+        place, whole = Place(TokenGrid(*window, 0)), False
+    else:
+        place, whole = _of_aspect(shape[0], trial), True
+        if tokens.batch != trial.images and not place.grid.num_prefix_tokens and not _seen(tokens, place.grid, whole):
+            place, whole = Place(place.grid), False  # pieces of an image, each with a grid of its own
+            _require_row_by_row(tokens, place, whole, must_be_seen=True)
+            return place
+    _require_row_by_row(tokens, place, whole, must_be_seen=whole and not place.stated and len(shape) == 2)
+    return place
 
 
 def _is_declared(tokens: SeenTokens, trial: Trial, declared: TokenGrid | None) -> bool:
@@ -139,44 +138,83 @@ def _is_declared(tokens: SeenTokens, trial: Trial, declared: TokenGrid | None) -
     return len(shape) == 2 and shape[0] in (declared.height * declared.width, declared.num_tokens)
 
 
-def _grid_of_planes(shape: tuple[int, ...], tokens: SeenTokens, trial: Trial) -> TokenGrid:
+def _of_planes(shape: tuple[int, ...], tokens: SeenTokens, trial: Trial) -> tuple[Place, bool]:
     """Tokens that come as (..., rows, columns, channels), an image or a window each."""
     height, width = shape[-3:-1]
-    if height * trial.size[1] != width * trial.size[0] and (len(shape) > 3 or tokens.batch == trial.images):
+    whole = len(shape) == 3 and tokens.batch == trial.images
+    exact = (width * trial.size[0] / trial.size[1], height * trial.size[1] / trial.size[0])
+    if (whole or len(shape) > 3) and abs(height - exact[0]) >= 1 and abs(width - exact[1]) >= 1:
         raise AdapterError(
             f"its tokens come as {tuple(shape[:-1])}, which is no picture of an image of {trial.size[0]} x "
             f"{trial.size[1]} pixels. Leave it out of target_modules."
         )
-    return TokenGrid(height, width, 0)
+    return Place(TokenGrid(height, width, 0), image=trial.size if whole else None), whole
 
 
-def _square(count: int, tokens: SeenTokens, trial: Trial) -> TokenGrid:
-    side = math.isqrt(count)
-    prefix = count - side * side
-    if prefix > 2 or trial.size[0] != trial.size[1]:
+def _of_aspect(count: int, trial: Trial) -> Place:
+    """A grid of the image's aspect, with what is left over in front of it."""
+    divisor = math.gcd(*trial.size)
+    rows, columns = trial.size[0] // divisor, trial.size[1] // divisor
+    times = math.isqrt(count // (rows * columns))
+    prefix = count - times * times * rows * columns
+    if not times or prefix > _MOST_PREFIX_TOKENS:
         raise AdapterError(
             f"it is given {count} tokens an image of {trial.size[0]} x {trial.size[1]} pixels, and nothing says on "
             "which grid they stand. Give grid=(rows, columns) and num_prefix_tokens in the config, or leave it out of "
             "target_modules."
         )
-    if side > 1 and not _row_by_row(tokens, side, prefix):
+    return Place(TokenGrid(times * rows, times * columns, prefix), image=trial.size)
+
+
+def _require_row_by_row(tokens: SeenTokens, place: Place, whole: bool, must_be_seen: bool) -> None:
+    """Refuse a layer whose tokens the trial images show in another order, or do not show where they must.
+
+    Raises:
+        AdapterError: with the grid looked for.
+    """
+    seen = _seen(tokens, place.grid, whole)
+    if seen is False or (must_be_seen and seen is None):
+        grid = place.grid
+        after = f" after {grid.num_prefix_tokens} in front" if grid.num_prefix_tokens else ""
         raise AdapterError(
-            f"its {count} tokens do not stand row by row on a grid of {side} x {side}. Leave it out of target_modules."
+            f"its {grid.num_tokens} tokens do not stand row by row on a grid of {grid.height} x {grid.width}{after}. "
+            "Leave it out of target_modules."
         )
-    return TokenGrid(side, side, prefix)
 
 
-def _row_by_row(tokens: SeenTokens, side: int, prefix: int) -> bool:
-    """Whether the tokens that change most are those where the trial images differ."""
-    if tokens.change is None:
-        return False
-    if tokens.change.is_meta:
-        return True  # a model without weights: its order is checked when it has some
-    change = tokens.change[:, prefix:].reshape(-1, side, side)
-    for spot, image in zip(_SPOTS, change, strict=True):
-        position = divmod(int(image.argmax()), side)
-        # Half a token for where a spot falls, one for convolutions in front that reach further.
-        if any(abs((at + 0.5) / side - wanted) > 1.6 / side for at, wanted in zip(position, spot, strict=True)):
+def _seen(tokens: SeenTokens, grid: TokenGrid, whole: bool) -> bool | None:
+    """Whether the tokens stand row by row on a grid in every call of the layer; None where that cannot be seen."""
+    calls = [_stands_row_by_row(change, grid, whole) for change in tokens.changes] or [None]
+    return False if False in calls else None if None in calls else True
+
+
+def _stands_row_by_row(change: Tensor | None, grid: TokenGrid, whole: bool) -> bool | None:
+    """Whether bars across the image are seen as rows and columns of the grid; None where nothing is seen.
+
+    Args:
+        change: (images - 1, tokens) how much tokens change with each bar.
+        grid: the grid looked for.
+        whole: whether it is one of the whole image, so that bars have a place on it, or of a window.
+    """
+    if change is None or (not change.is_meta and not bool(torch.isfinite(change).all())):
+        return None
+    if change.is_meta:
+        return True  # an outline without weights; its order is checked when the model itself is adapted
+    prefix, sides = grid.num_prefix_tokens, grid[:2]
+    for (axis, middle), of_tokens in zip(BARS, change, strict=False):
+        of_patches = of_tokens[prefix:].reshape(sides)
+        if sides[axis] == 1:
+            continue
+        if float(of_patches.max()) == 0:
+            return None
+        if prefix and float(of_tokens[:prefix].max()) > 0.5 * float(of_patches.max()):
+            return False
+        along = of_patches.mean(dim=1 - axis)
+        if float(along.var(correction=0)) < _LEAST_SHARE * float(of_patches.var(correction=0)):
+            return False
+        # Half a token for where a bar falls, the rest for convolutions in front that reach further.
+        tolerance = min(2.1 / sides[axis], 0.25)
+        if whole and abs((int(along.argmax()) + 0.5) / sides[axis] - middle) > tolerance:
             return False
     return True
 
@@ -202,49 +240,10 @@ def _passed_by(model: nn.Module, name: str) -> str:
     return message + (", e.g. ['proj']." if isinstance(getattr(around, "proj", None), nn.Linear) else ".")
 
 
-class _Observer:
-    def __init__(self, seen: dict[str, SeenTokens], name: str, images: int) -> None:
-        self.seen, self.name, self.images = seen, name, images
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        tokens = inputs[0].detach()
-        entry = self.seen.setdefault(self.name, SeenTokens())
-        entry.shapes.add(tuple(tokens.shape[1:]))
-        entry.batch = len(tokens)
-        if self.images > 1 and tokens.dim() == 3 and len(tokens) % self.images == 0:
-            images = tokens.reshape(self.images, -1, *tokens.shape[1:]).float()
-            entry.change = (images[1:] - images[:1]).square().sum(dim=-1).amax(dim=1)
-
-
-def _input_of(model: nn.Module) -> tuple[tuple[int, int], int]:
-    """Return the image size and the number of channels that a model states."""
-    holder = embedding_of(model)
-    size: Any = getattr(getattr(holder, "patch_embed", None), "img_size", None)
-    if size is None:
-        stated = next((c for m in model.modules() if (c := getattr(m, "pretrained_cfg", None))), None) or {}
-        size = (stated.get("input_size") or (3, 224, 224))[1:]
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    return (int(size[0]), int(size[1])), first.in_channels if first is not None else 3
-
-
-def _trial_images(size: tuple[int, int], channels: int) -> Tensor:
-    """Return an empty image and one for each spot, (images, channels, height, width)."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.zeros(1 + len(_SPOTS), channels, *size)
-    reach = max(1, min(size) // 32)
-    for image, (row, column) in zip(images[1:], _SPOTS, strict=True):
-        y, x = int(row * size[0]), int(column * size[1])
-        patch = image[:, max(0, y - reach) : y + reach, max(0, x - reach) : x + reach]
-        patch.copy_(torch.randn(patch.shape, generator=generator))
-    return images
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+def _refuse_packed_patches(model: nn.Module) -> None:
+    for module in model.modules():
+        if type(module).__name__ == "NaFlexEmbeds":
+            raise AdapterError(
+                f"The model {type(model).__name__} packs patches of images of any aspect, so its tokens stand on no "
+                "one grid. Give grid=(rows, columns) and num_prefix_tokens in the config, and images of one size."
+            )
