@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from peft import PeftConfig
 
+from wara.tuner.checks import (
+    require_choice,
+    require_count,
+    require_flag,
+    require_grid,
+    require_indices,
+    require_names,
+    require_number,
+    require_wavelet,
+)
 from wara.tuner.errors import AdapterError
+from wara.tuner.matrices import MODES
 
 GAINS = ("none", "subband", "subband-rank")
 PROJECTIONS = ("gaussian", "unit")
@@ -56,6 +67,8 @@ class _SubbandConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         exclude_modules: names of layers to leave alone.
         grid: rows and columns of the token grid; None reads them from the model.
         num_prefix_tokens: class and register tokens in front of the grid; None reads it from the model.
+        init_weights: True starts the update at zero (the usual way), so that the model starts as the base model; False
+            draws what is learned at random, for tests.
     """
 
     r: int = field(default=8, metadata={"help": "Rank of the update."})
@@ -73,27 +86,60 @@ class _SubbandConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the list of blocks."})
     grid: tuple[int, int] | None = field(default=None, metadata={"help": "Token grid (rows, columns)."})
     num_prefix_tokens: int | None = field(default=None, metadata={"help": "Tokens in front of the grid."})
+    init_weights: bool = field(default=True, metadata={"help": "Whether the update starts at zero."})
 
     def __post_init__(self) -> None:
         """Bring the fields into one form and check their values."""
         super().__post_init__()
+        self._check()
         if isinstance(self.target_modules, list | tuple):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # PEFT matches sets by suffix
         if isinstance(self.exclude_modules, list | tuple):
             self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+        if self.layers_to_transform is not None and not isinstance(self.layers_to_transform, int):
+            self.layers_to_transform = list(self.layers_to_transform)
         if self.grid is not None:
-            self.grid = (int(self.grid[0]), int(self.grid[1]))
-        _require_count("r", self.r, "Use a rank of 1 or more, e.g. 8.")
+            self.grid = (self.grid[0], self.grid[1])  # a file has it as a list
+
+    def _check(self) -> None:
+        require_count("r", self.r, 1, "Use a rank of 1 or more, e.g. 8.")
+        require_number(
+            "wara_alpha",
+            self.wara_alpha,
+            "a number above 0",
+            0,
+            math.inf,
+            "()",
+            "Use e.g. 16; twice the rank is usual.",
+        )
+        require_number(
+            "wara_dropout", self.wara_dropout, "at least 0 and below 1", 0, 1, "[)", "Use 0 for none, or e.g. 0.1."
+        )
+        require_wavelet(self.wavelet)
         if self.levels is not None:
-            _require_count("levels", self.levels, "Use 1 or more, or None to take 2 where the grid allows it.")
-        if not (isinstance(self.wara_alpha, int | float) and self.wara_alpha > 0):
-            raise AdapterError(f"wara_alpha must be above 0, but it is {self.wara_alpha!r}. Twice the rank is usual.")
-        if not (isinstance(self.wara_dropout, int | float) and 0 <= self.wara_dropout < 1):
+            require_count("levels", self.levels, 1, "Use 1 or more, or None to take 2 where the grid allows it.")
+        require_choice("mode", self.mode, MODES)
+        require_choice("gains", self.gains, GAINS)
+        require_choice("activation", self.activation, ACTIVATIONS)
+        require_names("target_modules", self.target_modules, empty=False)
+        require_names("exclude_modules", self.exclude_modules)
+        require_names("modules_to_save", self.modules_to_save, pattern=False)
+        require_indices("layers_to_transform", self.layers_to_transform)
+        require_names("layers_pattern", self.layers_pattern)
+        require_grid(self.grid)
+        if self.num_prefix_tokens is not None:
+            require_count("num_prefix_tokens", self.num_prefix_tokens, 0, "Use 0 or more, or None to read the model's.")
+        require_flag("init_weights", self.init_weights)
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
             raise AdapterError(
-                f"wara_dropout must be at least 0 and below 1, but it is {self.wara_dropout!r}. Use e.g. 0.1."
+                f"layers_to_transform={self.layers_to_transform!r} goes with a list of names, but target_modules is "
+                f"the regular expression {self.target_modules!r}. Use a list, or put the blocks into the expression."
             )
-        _require_choice("gains", self.gains, GAINS)
-        _require_choice("activation", self.activation, ACTIVATIONS)
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise AdapterError(
+                f"layers_pattern={self.layers_pattern!r} says where layers_to_transform counts, which is not given. "
+                "Use both or none."
+            )
 
 
 @dataclass
@@ -102,14 +148,9 @@ class WaraConfig(_SubbandConfig):
 
     Fields that both methods share (rank, wavelet, gains, where the adapter goes) are described in `_SubbandConfig`.
 
-    Args:
-        init_weights: True starts the update at zero (the usual way); False draws both factors at random, for tests.
-
     Raises:
         AdapterError: a field has a value that cannot be used.
     """
-
-    init_weights: bool = field(default=True, metadata={"help": "Whether the update starts at zero."})
 
     def __post_init__(self) -> None:
         """Check the fields and set the method's name."""
@@ -131,7 +172,6 @@ class TinyWaraConfig(_SubbandConfig):
         projection: ``"gaussian"``, drawn from the seed, or ``"unit"``, the first `u` unit matrices: with u = r * r the
             whole R is learned, as in LoRA-XS.
         weight_tying: share of layers that share their v with others: 0 gives every layer its own, 1 all layers one.
-        init_weights: True starts v at zero, so that the model starts as the base model; False draws it, for tests.
 
     Raises:
         AdapterError: a field has a value that cannot be used.
@@ -143,32 +183,18 @@ class TinyWaraConfig(_SubbandConfig):
     save_projection: bool = field(default=True, metadata={"help": "Whether basis and projections are saved."})
     projection: str = field(default="gaussian", metadata={"help": "Fixed projections: gaussian or unit."})
     weight_tying: float = field(default=0.0, metadata={"help": "Share of layers that share their vector, 0 to 1."})
-    init_weights: bool = field(default=True, metadata={"help": "Whether v starts at zero."})
 
     def __post_init__(self) -> None:
         """Check the fields and set the method's name."""
         super().__post_init__()
         self.peft_type = TINY_WARA
-        _require_count("u", self.u, "Use 1 or more, e.g. 64.")
-        if not isinstance(self.projection_seed, int):
-            raise AdapterError(
-                f"projection_seed must be a whole number, but it is {self.projection_seed!r}. Use e.g. 42."
-            )
-        _require_choice("projection", self.projection, PROJECTIONS)
+        require_count("u", self.u, 1, "Use 1 or more, e.g. 64.")
+        require_count("projection_seed", self.projection_seed, 0, "Use e.g. 42.")
+        require_flag("save_projection", self.save_projection)
+        require_choice("projection", self.projection, PROJECTIONS)
+        require_number("weight_tying", self.weight_tying, "a share of 0 to 1", 0, 1, "[]", "Use 0 for none, 1 for all.")
         if self.projection == "unit" and self.u > self.r * self.r:
             raise AdapterError(
                 f"u={self.u} is more than the r * r = {self.r * self.r} numbers of the matrix between the bases. Use "
                 f"u={self.r * self.r} or less with projection='unit'."
             )
-        if not isinstance(self.weight_tying, int | float) or not 0 <= self.weight_tying <= 1:
-            raise AdapterError(f"weight_tying must be a share, but it is {self.weight_tying!r}. Use 0 to 1.")
-
-
-def _require_count(name: str, value: Any, remedy: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AdapterError(f"{name} must be a whole number of 1 or more, but it is {value!r}. {remedy}")
-
-
-def _require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise AdapterError(f"Unknown {name} {value!r}. Use one of {', '.join(choices)}.")

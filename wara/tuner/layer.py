@@ -59,18 +59,33 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
 
     # -- putting an adapter in, taking it out ---------------------------------------------------------------------
 
-    def _add_shared(self, name: str, config: _SubbandConfig, transform: TokenTransform) -> None:
+    @classmethod
+    def require_possible(cls, linear: nn.Linear, config: Any) -> None:
+        """Refuse an adapter that a linear layer cannot take.
+
+        Raises:
+            AdapterError: the rank is larger than the layer allows.
+        """
+        largest = min(linear.in_features, linear.out_features)
+        if config.r > largest:
+            raise AdapterError(
+                f"r={config.r} is larger than the layer allows: it maps {linear.in_features} to {linear.out_features} "
+                f"channels. Use a rank of 1 to {largest}."
+            )
+
+    def require_not_merged(self) -> None:
+        """Refuse a change while an adapter is merged.
+
+        Raises:
+            AdapterError: with the adapter's name.
+        """
         if self.merged:
             raise AdapterError(
                 f"The adapter {self.merged_adapters[0]!r} is merged into the weights. Use unmerge_adapter() before "
                 "another adapter is put in."
             )
-        largest = min(self.in_features, self.out_features)
-        if config.r > largest:
-            raise AdapterError(
-                f"r={config.r} is larger than the layer allows: it maps {self.in_features} to {self.out_features} "
-                f"channels. Use a rank of 1 to {largest}."
-            )
+
+    def _add_shared(self, name: str, config: _SubbandConfig, transform: TokenTransform) -> None:
         self.r[name] = config.r
         self.scaling[name] = config.wara_alpha / config.r
         self.token_grid[name] = transform.grid

@@ -16,6 +16,7 @@ import pywt
 import torch
 from torch import Tensor
 
+from wara.tuner.checks import require_choice, require_wavelet
 from wara.tuner.errors import AdapterError
 
 with warnings.catch_warnings():
@@ -70,13 +71,8 @@ def require_possible(grid: tuple[int, int], wavelet: str, levels: int, mode: str
         raise AdapterError(
             f"The token grid must have at least one row and column, but it is {grid[0]} x {grid[1]}. Use a larger grid."
         )
-    if wavelet not in pywt.wavelist(kind="discrete"):
-        raise AdapterError(
-            f"Unknown wavelet {wavelet!r}. Use a discrete wavelet that PyWavelets knows, e.g. 'haar', 'db2', 'sym4' "
-            "or 'bior2.2'."
-        )
-    if mode not in MODES:
-        raise AdapterError(f"Unknown border mode {mode!r}. Use one of {', '.join(MODES)}.")
+    require_wavelet(wavelet)
+    require_choice("mode", mode, MODES)
     deepest = max_levels(grid)
     if not 1 <= levels <= deepest:
         raise AdapterError(

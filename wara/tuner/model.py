@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from wara.tuner.config import TINY_WARA, WARA, TinyWaraConfig, WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
-from wara.tuner.grid import embedding_of, token_grid
+from wara.tuner.grid import TokenGrid, embedding_of, token_grid
 from wara.tuner.layer import SubbandLayer, WaraLinear
-from wara.tuner.matrices import max_levels
-from wara.tuner.probe import Place, places_of_layers, require_run
+from wara.tuner.matrices import max_levels, require_reconstruction
+from wara.tuner.probe import Place, places_of_layers, require_given
 from wara.tuner.subbands import SubbandTransform
+from wara.tuner.targets import is_target, refuse_patch_dropout, run_as_layers, targets_of, with_targets
 from wara.tuner.tiny import TinyWaraLinear
 from wara.tuner.tokens import GridWatch, ImageWatch, TokenTransform, Watch
 
 _DEFAULT_LEVELS = 2
-# What attention's first linear layers are called in timm, the most usual first: all of one line, or of the next.
-_DEFAULT_TARGETS = (("qkv",), ("q", "k", "v", "kv", "qk"), ("to_query", "to_key", "to_value"))
 
 
 class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
@@ -30,48 +29,35 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
 
     @staticmethod
     def _check_target_module_exists(peft_config: _SubbandConfig, key: str) -> Any:
-        # PEFT finds the index of a block only behind a prefix ("model.blocks.3"); timm's names start with "blocks".
-        name = f"model.{key}" if peft_config.layers_to_transform is not None else key
-        return check_target_module_exists(peft_config, name)
+        return is_target(peft_config, key)
 
     def _prepare_adapter_config(self, peft_config: _SubbandConfig, model_config: dict[str, Any]) -> _SubbandConfig:
-        if peft_config.target_modules is None:
-            linear = {name.rsplit(".", 1)[-1] for name, m in self.model.named_modules() if _is_linear(m)}
-            found = next((set(names) & linear for names in _DEFAULT_TARGETS if set(names) & linear), None)
-            if found is None:
-                raise AdapterError(
-                    "The model has no linear layers named 'qkv' or alike, which are adapted when target_modules is not "
-                    f"given. Give target_modules, e.g. {sorted(linear)[:6]}."
-                )
-            peft_config.target_modules = found  # type: ignore[assignment]
-        return peft_config
+        return with_targets(peft_config, self.model)
 
     def _prepare_model(self, peft_config: _SubbandConfig, model: nn.Module) -> None:
-        """Look at the model before anything is changed: afterwards every layer to adapt has its grid, or is refused."""
-        targets = {n: m for n, m in model.named_modules() if n and self._check_target_module_exists(peft_config, n)}
-        inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, SubbandLayer))
-        targets = {name: module for name, module in targets.items() if not name.startswith(inside or ("\0",))}
-        for name, module in targets.items():
-            if not _is_linear(module):
-                raise AdapterError(
-                    f"The layer {name!r} is a {type(module).__name__}; WaRA adapts linear layers on patch tokens. "
-                    "Leave it out of target_modules."
-                )
-        _refuse_patch_dropout(model)
-        for name in targets:
-            _run_as_layer(model.get_submodule(name.rpartition(".")[0]) if "." in name else model)
+        """Look at the model before anything is changed: afterwards every layer to adapt can be, or all are refused."""
+        targets = targets_of(peft_config, model)
+        refuse_patch_dropout(model)
         self._position = {name: index for index, name in enumerate(targets)}
-        self._places = _places(model, peft_config, list(targets))
-        grids = {name: place.grid for name, place in self._places.items()}
-        deepest = min((max_levels(grid[:2]) for grid in grids.values()), default=1)
-        if not deepest and grids:
-            name, grid = min(grids.items(), key=lambda item: max_levels(item[1][:2]))
-            raise AdapterError(
-                f"Layer {name!r}: a token grid of {grid.height} x {grid.width} is too small for a wavelet transform. "
-                "Leave it out of target_modules, or use larger images."
-            )
-        # The same depth everywhere, so that gains mean the same in every layer.
-        self._levels = peft_config.levels or min(_DEFAULT_LEVELS, deepest)
+        with run_as_layers(model, list(targets)):
+            self._places = _places(model, peft_config, list(targets))
+            grids = {name: place.grid for name, place in self._places.items()}
+            deepest = min((max_levels(grid[:2]) for grid in grids.values()), default=1)
+            # The same depth everywhere, so that gains mean the same in every layer.
+            self._levels = peft_config.levels or min(_DEFAULT_LEVELS, max(1, deepest))
+            for name, module in targets.items():
+                try:
+                    self._require_possible(module, peft_config, grids[name])
+                except AdapterError as error:
+                    raise AdapterError(f"Layer {name!r}: {error}") from error
+
+    def _require_possible(self, module: nn.Module, config: _SubbandConfig, grid: TokenGrid) -> None:
+        """Refuse an adapter in a layer, before any layer is changed."""
+        if isinstance(module, SubbandLayer):
+            module.require_not_merged()
+        linear: Any = module.get_base_layer() if isinstance(module, SubbandLayer) else module
+        self.tuner_layer_cls.require_possible(linear, config)
+        require_reconstruction(grid[:2], config.wavelet, self._levels, config.mode)
 
     def _create_and_replace(
         self,
@@ -84,11 +70,8 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         **_: Any,
     ) -> None:
         layer = target if isinstance(target, SubbandLayer) else self._new_layer(target)
-        try:
-            transform = self._shared_transform(peft_config, self._places[current_key])
-            self._fill(layer, adapter_name, peft_config, transform, self._position[current_key])
-        except AdapterError as error:
-            raise AdapterError(f"Layer {current_key!r}: {error}") from error
+        transform = self._shared_transform(peft_config, self._places[current_key])
+        self._fill(layer, adapter_name, peft_config, transform, self._position[current_key])
         if layer is not target:
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)  # a further adapter is not trained before it is activated
@@ -173,8 +156,7 @@ class WaraModel(_SubbandModel):
     def _fill(
         self, layer: SubbandLayer, name: str, config: WaraConfig, transform: TokenTransform, position: int
     ) -> None:
-        if not isinstance(layer, WaraLinear):
-            raise AdapterError(_OTHER_KIND)
+        assert isinstance(layer, WaraLinear)  # PEFT keeps to one method a model
         layer.update_layer(name, config, transform)
 
 
@@ -198,8 +180,7 @@ class TinyWaraModel(_SubbandModel):
     def _fill(
         self, layer: SubbandLayer, name: str, config: TinyWaraConfig, transform: TokenTransform, position: int
     ) -> None:
-        if not isinstance(layer, TinyWaraLinear):
-            raise AdapterError(_OTHER_KIND)
+        assert isinstance(layer, TinyWaraLinear)  # PEFT keeps to one method a model
         layer.update_layer(name, config, transform, position, self._holder_of_v(name, config, position))
 
     def _holder_of_v(self, name: str, config: TinyWaraConfig, position: int) -> TinyWaraLinear | None:
@@ -215,9 +196,6 @@ class TinyWaraModel(_SubbandModel):
         return holder
 
 
-_OTHER_KIND = "the layer already holds an adapter of another kind. Use one kind a model."
-
-
 def _places(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[str, Place]:
     """Return where the tokens of every layer to adapt stand: on the config's grid, or on what the model shows.
 
@@ -226,7 +204,7 @@ def _places(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[
     """
     if config.grid is not None or config.num_prefix_tokens is not None:
         given = token_grid(model, config.grid, config.num_prefix_tokens)
-        require_run(model, names)
+        require_given(model, names, given)
         return dict.fromkeys(names, Place(given, stated=config.grid is None))
     if not names:
         return {}
@@ -239,26 +217,6 @@ def _places(model: nn.Module, config: _SubbandConfig, names: list[str]) -> dict[
         more = f" ({len(refused) - 1} more layers are refused as well.)" if len(refused) > 1 else ""
         raise AdapterError(f"Layer {name!r}: {error}{more}") from error
     return {name: place for name, place in places.items() if isinstance(place, Place)}
-
-
-def _refuse_patch_dropout(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if type(module).__name__ == "PatchDropout" and getattr(module, "prob", 0) > 0:
-            raise AdapterError(
-                f"The model drops a share of {module.prob} of its patches while training ({name!r}), which leaves no "
-                "grid for a wavelet transform. Make it with patch_drop_rate=0."
-            )
-
-
-def _run_as_layer(attention: nn.Module) -> None:
-    """Have timm's BEiT and EVA run their ``qkv`` as a layer: the same sum, but an adapter takes part in it."""
-    if getattr(attention, "qkv_bias_separate", None) is False:
-        setattr(attention, "qkv_bias_separate", True)  # noqa: B010 - a plain attribute, which the types of modules lack
-
-
-def _is_linear(module: nn.Module) -> bool:
-    base = module.get_base_layer() if isinstance(module, SubbandLayer) else module
-    return isinstance(base, nn.Linear)
 
 
 def register() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wara.tuner.errors import AdapterError
-from wara.tuner.grid import TokenGrid, declared_grid
+from wara.tuner.grid import TokenGrid, declared_grid, embedding_of
 from wara.tuner.trial import BARS, SeenTokens, Trial, run_trial
 
 # More tokens than this in front of a grid that nothing states are taken for a sign that it is another grid.
@@ -76,8 +76,8 @@ def places_of_layers(model: nn.Module, names: list[str]) -> dict[str, Place | Ad
     return places
 
 
-def require_run(model: nn.Module, names: list[str]) -> None:
-    """Refuse layers that the model does not run, where it can be tried at all; for grids that are given.
+def require_given(model: nn.Module, names: list[str], given: TokenGrid) -> None:
+    """Refuse layers that the model does not run, or runs on other tokens than a config gives, where it can be tried.
 
     Raises:
         AdapterError: the first such layer by name.
@@ -86,9 +86,19 @@ def require_run(model: nn.Module, names: list[str]) -> None:
         seen = run_trial(model, names, images=1).seen
     except AdapterError:  # what is given takes the place of what could be seen
         return
+    embedding = getattr(embedding_of(model), "patch_embed", None)
+    # A model that states its grid and takes images of one size only shows there and then whether the config is right.
+    fixed = embedding is not None and getattr(embedding, "strict_img_size", True)
     for name in names:
         if name not in seen:
             raise AdapterError(f"Layer {name!r}: {_passed_by(model, name)}")
+        for shape in seen[name].shapes if fixed else ():
+            if math.prod(shape[:-1]) != given.num_tokens and tuple(shape[-3:-1]) != given[:2]:
+                raise AdapterError(
+                    f"Layer {name!r}: grid={given[:2]} with num_prefix_tokens={given.num_prefix_tokens} makes "
+                    f"{given.num_tokens} tokens, but the model gives it {math.prod(shape[:-1])}. Use the model's own "
+                    "numbers, or leave both out."
+                )
 
 
 def place_of_layer(model: nn.Module, name: str, trial: Trial) -> Place:

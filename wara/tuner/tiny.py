@@ -7,6 +7,8 @@ with all r * r unit matrices as P_i the layer is LoRA-XS (arXiv:2405.17604), who
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
@@ -35,6 +37,17 @@ class TinyWaraLinear(SubbandLayer):
         self.wara_P = BufferDict(persistent=True)
         # Not modules of this one: a shared vector is listed, counted and saved once, with the layer that holds it.
         self._holder_of_v: dict[str, TinyWaraLinear] = {}
+
+    @classmethod
+    def require_possible(cls, linear: nn.Linear, config: Any) -> None:
+        """Refuse an adapter that a linear layer cannot take.
+
+        Raises:
+            AdapterError: the rank is larger than the layer allows, or the pretrained weight is not finite.
+        """
+        super().require_possible(linear, config)
+        if not linear.weight.is_meta and not torch.isfinite(linear.weight).all():
+            raise AdapterError("its pretrained weight holds values that are not finite. Use a sound weights file.")
 
     def update_layer(
         self, name: str, config: TinyWaraConfig, transform: TokenTransform, index: int, holder: TinyWaraLinear | None
@@ -90,18 +103,11 @@ def projections(config: TinyWaraConfig, index: int) -> Tensor:
 
 
 def svd_basis(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return S^1/2 V^T (r, in) and U S^1/2 (out, r) of a weight, in float32 with signs that do not depend on LAPACK.
-
-    Raises:
-        AdapterError: the weight holds values that are not finite.
-    """
+    """Return S^1/2 V^T (r, in) and U S^1/2 (out, r) of a weight, in float32 with signs that do not depend on LAPACK."""
     if weight.is_meta:
         out_features, in_features = weight.shape
         return torch.empty(rank, in_features, device="meta"), torch.empty(out_features, rank, device="meta")
-    weight = weight.detach().float()
-    if not torch.isfinite(weight).all():
-        raise AdapterError("its pretrained weight holds values that are not finite. Use a sound weights file.")
-    left, singular, right = torch.linalg.svd(weight, full_matrices=False)
+    left, singular, right = torch.linalg.svd(weight.detach().float(), full_matrices=False)
     left, singular, right = left[:, :rank], singular[:rank], right[:rank]
     largest = left.abs().argmax(dim=0)
     sign = torch.sign(left[largest, torch.arange(rank, device=left.device)])

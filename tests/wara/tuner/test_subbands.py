@@ -106,7 +106,7 @@ def test_casting_to_low_precision_and_back_loses_nothing() -> None:
     ("options", "said"),
     [
         ({"wavelet": "harr"}, "Unknown wavelet 'harr'"),
-        ({"mode": "mirror"}, "Unknown border mode 'mirror'"),
+        ({"mode": "mirror"}, "Unknown mode 'mirror'"),
         ({"levels": 9}, "levels=9 does not fit a token grid of 14 x 14. Use 1 to 4"),
         ({"levels": 0}, "levels=0"),
         ({"grid": (1, 1), "levels": 1}, "too small for a wavelet transform"),
