@@ -25,6 +25,19 @@ from wara.tuner.tokens import TokenTransform
 _INITIAL_RAW_THRESHOLD = -4.0
 
 
+def refuse_mixed_batch(adapter_names: list[str] | None) -> None:
+    """Refuse names of an adapter for each image.
+
+    Raises:
+        AdapterError: with the names.
+    """
+    if adapter_names is not None:
+        raise AdapterError(
+            f"adapter_names={adapter_names!r}: WaRA does not mix adapters within a batch. Set one with set_adapter for "
+            "each batch."
+        )
+
+
 class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     """What WaRA and Tiny-WaRA share: the path of the tokens through the subbands. Subclasses give the two factors."""
 
@@ -189,8 +202,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the layer's output with its active adapters; shapes as in `update`."""
-        if kwargs.pop("adapter_names", None) is not None:
-            raise AdapterError("WaRA does not mix adapters within a batch. Set one with set_adapter for each batch.")
+        refuse_mixed_batch(kwargs.pop("adapter_names", None))
         if self.disable_adapters and self.merged:
             self.unmerge()
         result = self._base(x, *args, **kwargs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -11,7 +13,7 @@ from torch import nn
 from wara.tuner.config import TINY_WARA, WARA, TinyWaraConfig, WaraConfig, _SubbandConfig
 from wara.tuner.errors import AdapterError
 from wara.tuner.grid import TokenGrid, embedding_of, token_grid
-from wara.tuner.layer import SubbandLayer, WaraLinear
+from wara.tuner.layer import SubbandLayer, WaraLinear, refuse_mixed_batch
 from wara.tuner.matrices import max_levels, require_reconstruction
 from wara.tuner.probe import Place, places_of_layers, require_given
 from wara.tuner.subbands import SubbandTransform
@@ -111,6 +113,11 @@ class _SubbandModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         of_images = ImageWatch(place.image)
         self.model.register_forward_pre_hook(of_images, with_kwargs=True)
         return of_images
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_: Any, adapter_names: list[str] | None = None, **__: Any) -> Iterator[None]:
+        refuse_mixed_batch(adapter_names)  # PEFT would pass it over
+        yield
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add adapters to the base weights; see PEFT. Nothing changes in any layer when one cannot be merged."""
