@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -79,7 +80,10 @@ def _seen_by(model: nn.Module, names: list[str], batch: Tensor) -> dict[str, See
     handles = [model.get_submodule(name).register_forward_pre_hook(_Observer(seen, name, len(batch))) for name in names]
     devices = [batch.device] if batch.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), _evaluating(model), torch.no_grad(), _Alone():
+        with (
+            torch.random.fork_rng(devices=devices), _evaluating(model), _without_adapters(model), torch.no_grad(),
+            _Alone(),
+        ):  # fmt: skip
             model(batch)
     finally:
         for handle in handles:
@@ -160,3 +164,18 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def _without_adapters(model: nn.Module) -> Iterator[None]:
+    """Leave out adapters that are in already: those of this library mix the tokens of an image."""
+    # Not merged ones, which PEFT would take out of the weights; a weight mixes no tokens.
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer) and not module.merged]
+    disabled = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer, before in zip(layers, disabled, strict=True):
+            layer._disable_adapters = before
