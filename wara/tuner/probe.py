@@ -247,7 +247,9 @@ def _passed_by(model: nn.Module, name: str) -> str:
         f"the model never runs it ({type(around).__name__} reads its weight itself), so an adapter there would change "
         "nothing. Give target_modules with a layer that is run"
     )
-    return message + (", e.g. ['proj']." if isinstance(getattr(around, "proj", None), nn.Linear) else ".")
+    # With what it is in: a patch embedding's convolution is called proj as well.
+    inside = ".".join([*name.split(".")[-2:-1], "proj"])
+    return message + (f", e.g. [{inside!r}]." if isinstance(getattr(around, "proj", None), nn.Linear) else ".")
 
 
 def _refuse_packed_patches(model: nn.Module) -> None:

@@ -61,7 +61,7 @@ def targets_of(config: _SubbandConfig, model: nn.Module) -> dict[str, nn.Module]
         if not _is_linear(module):
             raise AdapterError(
                 f"The layer {name!r} is a {type(module).__name__}; WaRA adapts linear layers on patch tokens. "
-                "Leave it out of target_modules."
+                f"Leave it out of target_modules, or give exclude_modules=[{name!r}]."
             )
     return targets
 
