@@ -89,15 +89,23 @@ def require_given(model: nn.Module, names: list[str], given: TokenGrid) -> None:
     embedding = getattr(embedding_of(model), "patch_embed", None)
     # A model that states its grid and takes images of one size only shows there and then whether the config is right.
     fixed = embedding is not None and getattr(embedding, "strict_img_size", True)
+    declared = declared_grid(model)
     for name in names:
         if name not in seen:
             raise AdapterError(f"Layer {name!r}: {_passed_by(model, name)}")
         for shape in seen[name].shapes if fixed else ():
-            if math.prod(shape[:-1]) != given.num_tokens and tuple(shape[-3:-1]) != given[:2]:
+            count = math.prod(shape[:-1])
+            if count != given.num_tokens and tuple(shape[-3:-1]) != given[:2]:
                 raise AdapterError(
                     f"Layer {name!r}: grid={given[:2]} with num_prefix_tokens={given.num_prefix_tokens} makes "
-                    f"{given.num_tokens} tokens, but the model gives it {math.prod(shape[:-1])}. Use the model's own "
-                    "numbers, or leave both out."
+                    f"{given.num_tokens} tokens, but the model gives it {count}. Use the model's own numbers, or leave "
+                    "both out."
+                )
+            if declared is not None and count == declared.num_tokens and given != declared:
+                raise AdapterError(
+                    f"Layer {name!r}: grid={given[:2]} with num_prefix_tokens={given.num_prefix_tokens} has as many "
+                    f"tokens as the model gives it, but they stand on a grid of {declared.height} x {declared.width} "
+                    f"after {declared.num_prefix_tokens} in front. Use the model's own numbers, or leave both out."
                 )
 
 
