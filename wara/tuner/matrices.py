@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pywt
@@ -28,6 +29,8 @@ MODES = ("symmetric", "zero", "reflect", "periodization")
 RECONSTRUCTION_TOLERANCE = 1e-5
 # Up to here one dense product is faster than two thin ones a level, and takes at most some megabytes.
 DENSE_TOKENS = 1024
+# Whatever the default device is: matrices are kept for other models, and not every device has float64.
+_ON_CPU = torch.device("cpu")
 
 
 class DensePair(NamedTuple):
@@ -86,41 +89,47 @@ def require_possible(grid: tuple[int, int], wavelet: str, levels: int, mode: str
 def dense_pair(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -> DensePair:
     """Return the matrices of the whole transform, by pushing unit images and unit coefficients through it."""
     require_possible(grid, wavelet, levels, mode)
+    with torch.no_grad(), _ON_CPU:
+        return _dense_pair(grid, wavelet, levels, mode)
+
+
+def _dense_pair(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -> DensePair:
     forward = _with_exact_filters(DWTForward(J=levels, wave=wavelet, mode=mode), wavelet)
     inverse = _with_exact_filters(DWTInverse(wave=wavelet, mode=mode), wavelet)
     height, width = grid
     tokens = height * width
-    with torch.no_grad():
-        low, high = forward(torch.eye(tokens, dtype=torch.float64).reshape(tokens, 1, height, width))
-        columns = [low.reshape(tokens, -1)]
-        for level in range(levels, 0, -1):  # high[0] is the finest; each (N, 1, 3, h, w)
-            columns += [high[level - 1][:, 0, orientation].reshape(tokens, -1) for orientation in range(3)]
-        analysis = torch.cat(columns, dim=1).T.contiguous()
-        bands = bands_of(grid, wavelet, levels, mode)
-        unit = torch.eye(len(analysis), dtype=torch.float64)
-        images = [unit[:, rows].reshape(-1, 1, *shape) for rows, shape in zip(bands.slices, bands.shapes, strict=True)]
-        details = [torch.stack(images[first : first + 3], dim=2) for first in range(3 * levels - 2, 0, -3)]
-        tokens_of_units = inverse((images[0], details))[..., :height, :width]
-        synthesis = tokens_of_units.reshape(len(analysis), tokens).T.contiguous()
+    low, high = forward(torch.eye(tokens, dtype=torch.float64).reshape(tokens, 1, height, width))
+    columns = [low.reshape(tokens, -1)]
+    for level in range(levels, 0, -1):  # high[0] is the finest; each (N, 1, 3, h, w)
+        columns += [high[level - 1][:, 0, orientation].reshape(tokens, -1) for orientation in range(3)]
+    analysis = torch.cat(columns, dim=1).T.contiguous()
+    bands = bands_of(grid, wavelet, levels, mode)
+    unit = torch.eye(len(analysis), dtype=torch.float64)
+    images = [unit[:, rows].reshape(-1, 1, *shape) for rows, shape in zip(bands.slices, bands.shapes, strict=True)]
+    details = [torch.stack(images[first : first + 3], dim=2) for first in range(3 * levels - 2, 0, -3)]
+    tokens_of_units = inverse((images[0], details))[..., :height, :width]
+    synthesis = tokens_of_units.reshape(len(analysis), tokens).T.contiguous()
     return DensePair(analysis, synthesis)
 
 
 @functools.lru_cache(maxsize=64)
 def side_pairs(side: int, wavelet: str, levels: int, mode: str) -> tuple[SidePair, ...]:
     """Return the matrices of each level along one side, finest level first."""
+    with torch.no_grad(), _ON_CPU:
+        return tuple(_side_pairs(side, wavelet, levels, mode))
+
+
+def _side_pairs(side: int, wavelet: str, levels: int, mode: str) -> Iterator[SidePair]:
     forward = _with_exact_filters(DWT1DForward(J=1, wave=wavelet, mode=mode), wavelet)
     inverse = _with_exact_filters(DWT1DInverse(wave=wavelet, mode=mode), wavelet)
-    pairs = []
     for _ in range(levels):
-        with torch.no_grad():
-            low, high = forward(torch.eye(side, dtype=torch.float64)[:, None])
-            half = low.shape[-1]
-            analysis = torch.cat([low[:, 0], high[0][:, 0]], dim=1).T.contiguous()
-            unit = torch.eye(2 * half, dtype=torch.float64)[:, None]
-            synthesis = inverse((unit[..., :half], [unit[..., half:]]))[:, 0, :side].T.contiguous()
-        pairs.append(SidePair(analysis, synthesis))
+        low, high = forward(torch.eye(side, dtype=torch.float64)[:, None])
+        half = low.shape[-1]
+        analysis = torch.cat([low[:, 0], high[0][:, 0]], dim=1).T.contiguous()
+        unit = torch.eye(2 * half, dtype=torch.float64)[:, None]
+        synthesis = inverse((unit[..., :half], [unit[..., half:]]))[:, 0, :side].T.contiguous()
+        yield SidePair(analysis, synthesis)
         side = half
-    return tuple(pairs)
 
 
 @functools.lru_cache(maxsize=64)
@@ -158,7 +167,7 @@ def reconstruction_error(grid: tuple[int, int], wavelet: str, levels: int, mode:
 
 
 def _distance_from_identity(product: Tensor) -> float:
-    return float((product - torch.eye(len(product), dtype=product.dtype)).abs().max())
+    return float((product - torch.eye(len(product), dtype=product.dtype, device=product.device)).abs().max())
 
 
 def is_orthogonal(grid: tuple[int, int], wavelet: str, levels: int, mode: str) -> bool:
@@ -181,7 +190,7 @@ def coefficient_norms(grid: tuple[int, int], wavelet: str, levels: int, mode: st
     for side in grid:
         low.append([])
         high.append([])
-        reduced = torch.eye(side, dtype=torch.float64)
+        reduced = torch.eye(side, dtype=torch.float64, device=_ON_CPU)
         for pair in side_pairs(side, wavelet, levels, mode):
             both = pair.analysis @ reduced
             reduced, details = both.chunk(2)

@@ -130,13 +130,15 @@ class TokenTransform(ExactMatrices):
     def _exact(self) -> dict[str, Tensor]:
         """Return which subband each coefficient is of, (S, K), and for small grids the dense pair with the prefix."""
         prefix, mine = self.grid.num_prefix_tokens, self.subbands
-        membership = torch.zeros(len(mine.band_names), prefix + mine.num_coefficients, dtype=torch.float64)
+        membership = torch.zeros(
+            len(mine.band_names), prefix + mine.num_coefficients, dtype=torch.float64, device="cpu"
+        )
         membership[0, :prefix] = 1
         for band, rows in enumerate(mine.band_slices):
             membership[band, prefix + rows.start : prefix + rows.stop] = 1
         if mine.separable:
             return {"membership": membership}
-        kept = torch.eye(prefix, dtype=torch.float64)
+        kept = torch.eye(prefix, dtype=torch.float64, device="cpu")
         pair = dense_pair(mine.grid, mine.wavelet, mine.levels, mine.mode)
         return {
             "membership": membership,
