@@ -219,10 +219,12 @@ def _stands_row_by_row(change: Tensor | None, grid: TokenGrid, whole: bool) -> b
     if change.is_meta:
         return True  # an outline without weights; its order is checked when the model itself is adapted
     prefix, sides = grid.num_prefix_tokens, grid[:2]
+    looked = max(sides) == 1
     for (axis, middle), of_tokens in zip(BARS, change, strict=False):
         of_patches = of_tokens[prefix:].reshape(sides)
-        if sides[axis] == 1:
+        if sides[axis] == 1 or (sides[axis] == 2 and not whole):  # a bar may lie on both lines of a window of two
             continue
+        looked = True
         if float(of_patches.max()) == 0:
             return None
         if prefix and float(of_tokens[:prefix].max()) > 0.5 * float(of_patches.max()):
@@ -234,7 +236,7 @@ def _stands_row_by_row(change: Tensor | None, grid: TokenGrid, whole: bool) -> b
         tolerance = min(2.1 / sides[axis], 0.25)
         if whole and abs((int(along.argmax()) + 0.5) / sides[axis] - middle) > tolerance:
             return False
-    return True
+    return looked or None
 
 
 def _window_around(model: nn.Module, name: str, count: int) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from wara.tuner.grid import embedding_of
 # Where the trial images differ from the first, which is even: a bar of noise along the rows (axis 0) or the columns
 # (axis 1) across the whole image, and where its middle stands on the other axis. Off the diagonal and off the middle,
 # so that an order by columns or from the end shows; on the very first row, so that a first patch is no prefix token.
-BARS = ((0, 0.02), (1, 0.65), (0, 0.6), (1, 0.3))
+BARS = ((0, 0.02), (1, 0.8), (0, 0.6), (1, 0.3))
 # Half of a bar's thickness in pixels: thin, so that windows of few and small tokens are not filled by it.
 _REACH = 2
 
@@ -146,12 +146,12 @@ def _trial_images(size: tuple[int, int], channels: int) -> Tensor:
 
     The even image is not zero, or norms would show the faintest trace of a bar, far from it, as strong as the bar.
     """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.ones(1 + len(BARS), channels, *size)
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    images = torch.ones(1 + len(BARS), channels, *size, device="cpu")
     for image, (axis, middle) in zip(images[1:], BARS, strict=True):
-        at = max(_REACH, int(middle * size[axis]))
-        bar = image.narrow(1 + axis, at - _REACH, 2 * _REACH)
-        bar.copy_(torch.randn(bar.shape, generator=generator))
+        first = max(0, min(int(middle * size[axis]), size[axis] - _REACH) - _REACH)
+        bar = image.narrow(1 + axis, first, min(2 * _REACH, size[axis]))
+        bar.copy_(torch.randn(bar.shape, generator=generator, device="cpu"))
     return images
 
 
