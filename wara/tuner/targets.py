@@ -10,12 +10,21 @@ from typing import Any
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers, check_target_module_exists
 from torch import nn
 
+from wara.tuner.attention import attentions_of, made_of_convolutions
 from wara.tuner.config import _SubbandConfig
 from wara.tuner.errors import AdapterError
 from wara.tuner.layer import SubbandLayer
 
 # What attention's first linear layers are called in timm, the most usual first: all of one line, or of the next.
-_DEFAULT_TARGETS = (("qkv",), ("q", "k", "v", "kv", "qk"), ("to_query", "to_key", "to_value"))
+_DEFAULT_TARGETS = (
+    ("qkv",),
+    ("q", "k", "v", "kv", "qk"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("to_query", "to_key", "to_value"),
+    # The same, one module further in, where a norm or a limit stands around the linear layer.
+    ("qkv.linear",),
+    ("q_proj.linear", "k_proj.linear", "v_proj.linear"),
+)
 
 
 def is_target(config: _SubbandConfig, key: str) -> Any:
@@ -33,15 +42,35 @@ def with_targets(config: _SubbandConfig, model: nn.Module) -> _SubbandConfig:
     """
     if config.target_modules is not None:
         return _maybe_include_all_linear_layers(config, model)  # type: ignore[no-any-return]
-    linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if _is_linear(m)}
-    found = next((set(names) & linear for names in _DEFAULT_TARGETS if set(names) & linear), None)
+    of_linear = [name.split(".") for name, module in model.named_modules() if _is_linear(module)]
+    linear = {parts[-1] for parts in of_linear}
+    ends = linear | {".".join(parts[-2:]) for parts in of_linear}
+    found = next((set(names) & ends for names in _DEFAULT_TARGETS if set(names) & ends), None)
     if found is None:
-        raise AdapterError(
-            "The model has no linear layers named 'qkv' or alike, which are adapted when target_modules is not given. "
-            f"Give target_modules, e.g. {sorted(linear)[:6]}."
-        )
+        raise AdapterError(_nothing_usual(model, linear))
     config.target_modules = found  # type: ignore[assignment]
     return config
+
+
+def _nothing_usual(model: nn.Module, linear: set[str]) -> str:
+    """Say what a model has in the place of the layers that are adapted when none are named."""
+    attentions = attentions_of(model)
+    usual = "The model has no linear layers named 'qkv' or alike, which are adapted when target_modules is not given"
+    if not attentions:
+        advice = f"name linear layers on patch tokens, e.g. {sorted(linear)[:6]}" if linear else "take a transformer"
+        return f"{usual}, and no attention is seen in it. If it has patch tokens, {advice}, in target_modules."
+    if (name := made_of_convolutions(attentions)) is not None:
+        return (
+            f"{usual}: its attention is made of convolutions ({type(attentions[name]).__name__} at {name!r}), and WaRA "
+            "adapts linear layers. Take a model with linear attention layers, or PEFT's LoRA, which takes convolutions."
+        )
+    inside = {
+        f"{name}.{part}".rsplit(".", 1)[-1]
+        for name, module in attentions.items()
+        for part, layer in module.named_modules()
+        if part and _is_linear(layer)
+    }
+    return f"{usual}. Give target_modules, e.g. {sorted(inside or linear)[:6]}."
 
 
 def targets_of(config: _SubbandConfig, model: nn.Module) -> dict[str, nn.Module]:

@@ -111,7 +111,11 @@ class _Observer:
 
 
 class _Alone(TorchFunctionMode):
-    """Lets every token attend to itself alone, so that what a token shows is its own place in the image."""
+    """Lets every token see itself alone, so that what a token shows is its own place in the image.
+
+    Attention, and convolutions and means that keep the picture's size, mix tokens; deep models spread a bar over all
+    of it by them. Those with a stride stay: they make tokens.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -121,10 +125,49 @@ class _Alone(TorchFunctionMode):
             query, _, value = (args + tuple(kwargs[key] for key in ("query", "key", "value") if key in kwargs))[:3]
             shape = (*query.shape[:-1], value.shape[-1])
             return value if value.shape == shape else value.new_zeros(shape)
+        if func is F.conv2d:
+            return func(*_of_one_position(*args, **kwargs))
+        if func is F.avg_pool2d and _keeps_size(*args, **kwargs):
+            return args[0].clone()
         result = func(*args, **kwargs)
         if func in _SOFTMAX and result.dim() > 2 and result.shape[-1] == result.shape[-2]:
             return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result).clone()
         return result
+
+
+def _of_one_position(
+    input: Tensor,  # noqa: A002 - torch's name
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Any, ...]:
+    """Return arguments of a convolution with its middle weights alone, where it gives as many positions as it takes."""
+    sides = weight.shape[-2:]
+    stride, dilation = (value if isinstance(value, tuple | list) else (value, value) for value in (stride, dilation))
+    around = [reach * (side - 1) for reach, side in zip(dilation, sides, strict=True)]
+    if padding != "same":
+        padding = padding if isinstance(padding, tuple | list) else (0, 0) if padding == "valid" else (padding, padding)
+    kept = padding == "same" or [2 * one for one in padding] == around
+    if max(sides) == 1 or not kept or tuple(stride) != (1, 1) or not all(side % 2 for side in sides):
+        return input, weight, bias, stride, padding, dilation, groups
+    middle = weight[..., sides[0] // 2 : sides[0] // 2 + 1, sides[1] // 2 : sides[1] // 2 + 1]
+    return input, middle, bias, stride, 0, 1, groups
+
+
+def _keeps_size(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    *_: Any,
+    **__: Any,  # noqa: A002 - torch's name
+) -> bool:
+    """Whether a mean over neighbours gives as many positions as it takes."""
+    side, step, around = (v if isinstance(v, tuple | list) else (v, v) for v in (kernel_size, stride, padding))
+    return tuple(step) == (1, 1) and all(2 * p == k - 1 for p, k in zip(around, side, strict=True))
 
 
 _SOFTMAX = (torch.softmax, F.softmax, Tensor.softmax)
