@@ -114,8 +114,8 @@ def _measured(options: argparse.Namespace, seconds: float) -> str:
     machine = report.machine()
     packages = ", ".join(f"{name} {number}" for name, number in _versions().items())
     return (
-        f"`python -m benchmarks.timm_sweep{chosen} --workers {options.workers}`: {seconds / 60:.1f} min with one thread a "
-        f"worker on {machine['cores']} cores of {machine['cpu']}; {packages}."
+        f"`python -m benchmarks.timm_sweep{chosen} --workers {options.workers}`: {seconds / 60:.1f} min, one thread a "
+        f"worker, on {machine['cores']} cores of {machine['cpu']}; {packages}."
     )
 
 

@@ -158,12 +158,12 @@ def _of_one_position(
 
 
 def _keeps_size(
-    input: Tensor,
+    input: Tensor,  # noqa: A002 - torch's name
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     *_: Any,
-    **__: Any,  # noqa: A002 - torch's name
+    **__: Any,
 ) -> bool:
     """Whether a mean over neighbours gives as many positions as it takes."""
     side, step, around = (v if isinstance(v, tuple | list) else (v, v) for v in (kernel_size, stride, padding))
