@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -63,27 +63,38 @@ def outline(family: str, name: str) -> tuple[nn.Module, dict[str, Any]]:
         return original(model_cls, variant, pretrained, *args, **named)  # type: ignore[misc]
 
     recording = mock.patch.object(module, "build_model_with_cfg", recorded) if original else nullcontext()
-    with recording, torch.device("meta"):
+    with recording, _undrawn(), torch.device("meta"):
         return timm.create_model(name, pretrained=False), used
 
 
 def _made(name: str, options: dict[str, Any]) -> nn.Module:
     """Return a model with its buffers; its parameters have no values if that can be."""
     try:
-        with accelerate.init_empty_weights(include_buffers=False):
+        with _undrawn(), accelerate.init_empty_weights(include_buffers=False):
             model: nn.Module = timm.create_model(name, pretrained=False, **options)
         if not any(buffer.is_meta for buffer in model.buffers()):
             return model
     except (NotImplementedError, RuntimeError):  # its class looks at weights while it is made
         pass
-    with torch.device("meta"):
-        _require_room(timm.create_model(name, pretrained=False, **options))
-    return timm.create_model(name, pretrained=False, **options)
+    with _undrawn():
+        with torch.device("meta"):
+            _require_room(timm.create_model(name, pretrained=False, **options))
+        return timm.create_model(name, pretrained=False, **options)
 
 
-def smaller(family: str, name: str) -> Iterator[Small]:
-    """Yield an architecture made small in several ways, the smallest first, the last as it is but for its weights."""
-    whole, used = outline(family, name)
+def _undrawn() -> AbstractContextManager[Any]:
+    """Have timm draw no weights: that takes most of the time in which a model is made, and they are drawn again."""
+    return mock.patch("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor)
+
+
+def smaller(name: str, whole: nn.Module, used: dict[str, Any]) -> Iterator[Small]:
+    """Yield an architecture made small in several ways, the smallest first, the last as it is but for its weights.
+
+    Args:
+        name: timm's.
+        whole: its outline.
+        used: the options that its class was made with.
+    """
     side = int(whole.pretrained_cfg["input_size"][1])
     width = _smaller_width(used)
     wanted = _smaller_side(whole, side, bool(width))

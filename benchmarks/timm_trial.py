@@ -68,10 +68,11 @@ def try_architecture(family: str, name: str, known: Known) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if not attentions_of(outline(family, name)[0]):
+            whole, used = outline(family, name)
+            if not attentions_of(whole):
                 result = Outcome(name, family, "no attention")
             else:
-                result = _try_smaller(family, name, known)
+                result = _try_smaller(smaller(name, whole, used), family, name, known)
         except Exception as error:  # whatever it is, it is the outcome of this one, and the next follows
             result = Outcome(name, family, "crashed", last_line(error))
     result.seconds = round(time.perf_counter() - start, 2)
@@ -84,9 +85,9 @@ def last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
 
 
-def _try_smaller(family: str, name: str, known: Known) -> Outcome:
+def _try_smaller(ways: Iterator[Small], family: str, name: str, known: Known) -> Outcome:
     reason: Exception | None = None
-    for small in smaller(family, name):
+    for small in ways:
         if (same := known.get(small.signature)) is not None:
             return Outcome(**{**asdict(same), "name": name, "family": family, "same_as": same.same_as or same.name})
         try:
