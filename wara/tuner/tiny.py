@@ -62,10 +62,11 @@ class TinyWaraLinear(SubbandLayer):
             holder: the layer whose vector this one shares; None for a vector of its own.
         """
         self._add_shared(name, config, transform)
-        for fixed in (self.wara_A, self.wara_B, self.wara_P):
-            fixed.persistent = config.save_projection  # PEFT saves and asks for persistent buffers only
-        self.wara_A[name], self.wara_B[name] = svd_basis(self.get_base_layer().weight, config.r)
-        self.wara_P[name] = projections(config, index)
+        holders = (self.wara_A, self.wara_B, self.wara_P)
+        fixed = (*svd_basis(self.get_base_layer().weight, config.r), projections(config, index))
+        for buffers, values in zip(holders, fixed, strict=True):
+            buffers.persistent = config.save_projection  # PEFT saves and asks for persistent buffers only
+            buffers[name] = values
         if holder is None:
             self.wara_v[name] = nn.Parameter(torch.zeros(config.u))
             if not config.init_weights:
@@ -73,6 +74,9 @@ class TinyWaraLinear(SubbandLayer):
         else:
             self._holder_of_v[name] = holder
         self._finish_adding(name, config)
+        for buffers, values in zip(holders, fixed, strict=True):
+            # PEFT moved them to the weight's device, and rounded them where the weight is in bf16 or fp16.
+            buffers[name] = values.to(buffers[name].device)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Take an adapter out of this layer; see PEFT."""
