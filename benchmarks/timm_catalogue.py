@@ -26,7 +26,9 @@ _PATCHES, _SIDE, _SIDE_OF_LARGE, _LARGE = 8, 256, 128, 60_000_000
 # More parameters than this are not made real: some 4 GB.
 _LARGEST = 900_000_000
 # Modules that differ from block to block in a rate and not in what they do with tokens.
-_RATES = ("DropPath", "Dropout")
+RATES = ("DropPath", "Dropout")
+# Blocks that give on more than their tokens: the grid that these stand on.
+_VALUES = {"MultiScaleBlock": 2}
 
 
 def families() -> dict[str, list[str]]:
@@ -187,10 +189,14 @@ def _smaller_width(used: dict[str, Any]) -> dict[str, Any]:
 
 
 class _PassOn(nn.Module):
-    """Stands where a block was that is like another one."""
+    """Stands where a block was that is like another one; gives on as many values as that one did."""
 
-    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
-        return x
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.values = values
+
+    def forward(self, x: Any, *more: Any, **_: Any) -> Any:
+        return x if self.values == 1 else (x, *more[: self.values - 1])
 
 
 def _leave_out_repeated(model: nn.Module) -> int:
@@ -203,7 +209,7 @@ def _leave_out_repeated(model: nn.Module) -> int:
         for index, kind in enumerate(kinds):
             has_attention = any("tt" in type(m).__name__ for m in sequence[index].modules())
             if kind in kinds[:index] and kind in kinds[index + 1 :] and has_attention:
-                sequence[index] = _PassOn()
+                sequence[index] = _PassOn(_VALUES.get(kind[0], 1))
                 left_out += 1
     return left_out
 
@@ -213,7 +219,7 @@ def _signature(module: nn.Module) -> str:
     parts = []
     for name, part in module.named_modules():
         kind = type(part).__name__
-        if kind.startswith(_RATES) or kind == "Identity":
+        if kind.startswith(RATES) or kind == "Identity":
             continue
         options = {
             key: value

@@ -13,7 +13,7 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timm_catalogue import Small, draw_weights, outline, smaller
+from benchmarks.timm_catalogue import RATES, Small, draw_weights, outline, smaller
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
 from wara.tuner.attention import attentions_of
 from wara.tuner.layer import SubbandLayer
@@ -86,26 +86,36 @@ def last_line(error: BaseException) -> str:
 
 
 def _try_smaller(ways: Iterator[Small], family: str, name: str, known: Known) -> Outcome:
-    reason: Exception | None = None
+    """Try the smallest way in which the model runs, and larger ones where that is refused: it may be too small."""
+    failure: Exception | None = None
+    refused: Outcome | None = None
+    signatures: list[str] = []
     for small in ways:
+        signatures.append(small.signature)
         if (same := known.get(small.signature)) is not None:
-            return Outcome(**{**asdict(same), "name": name, "family": family, "same_as": same.same_as or same.name})
+            result = Outcome(**{**asdict(same), "name": name, "family": family, "same_as": same.same_as or same.name})
+            break
+        if refused is not None and small.side <= refused.side:
+            continue
         try:
             images = _ready(small)
         except Exception as error:  # made small in this way, the model itself does not run
-            reason = error
+            failure = error
             continue
-        grids: list[str] = []
-        outcome, why = "adapted", ""
+        result = Outcome(name, family, "adapted", "", (), small.side, small.left_out)
         try:
-            grids = _adapt_and_train(small.model, images)
+            result.grids = tuple(_adapt_and_train(small.model, images))
+            break
         except AdapterError as error:
-            outcome, why = "refused", str(error)
-        result = Outcome(name, family, outcome, why, tuple(grids), small.side, small.left_out)
-        known[small.signature] = result
-        return result
-    assert reason is not None
-    raise Failed(f"the model itself does not run: {last_line(reason)}") from reason
+            result.outcome, result.reason = "refused", str(error)
+            refused = result
+    else:
+        if refused is None:
+            assert failure is not None
+            raise Failed(f"the model itself does not run: {last_line(failure)}") from failure
+        result = refused
+    known.update(dict.fromkeys(signatures, result))
+    return result
 
 
 def _ready(small: Small) -> Tensor:
@@ -152,7 +162,11 @@ def _train_a_step(model: nn.Module, images: Tensor, learned: str) -> list[str]:
     layers = adapted_layers(model)
     if not layers:
         raise Failed("no layer was adapted")
-    outputs = _outputs(model.train()(images))
+    model.train()
+    for module in model.modules():
+        if type(module).__name__.startswith(RATES):  # a path that is dropped for both images has no gradient
+            module.eval()
+    outputs = _outputs(model(images))
     _require_finite(outputs)
     generator = torch.Generator().manual_seed(2)
     # Each number with a weight of its own: a plain sum can have no gradient at all behind a norm.

@@ -114,7 +114,9 @@ class _Alone(TorchFunctionMode):
     """Lets every token see itself alone, so that what a token shows is its own place in the image.
 
     Attention, and convolutions and means that keep the picture's size, mix tokens; deep models spread a bar over all
-    of it by them. Those with a stride stay: they make tokens.
+    of it by them. Those with a stride stay: they make tokens. Without its neighbours a signal is no longer what a batch
+    norm's statistics were taken of, and block by block it would fade or grow, so these images' own are used; they
+    are the same at every position of every image.
     """
 
     def __torch_function__(
@@ -129,6 +131,8 @@ class _Alone(TorchFunctionMode):
             return func(*_of_one_position(*args, **kwargs))
         if func is F.avg_pool2d and _keeps_size(*args, **kwargs):
             return args[0].clone()
+        if func is F.batch_norm:
+            return _with_own_statistics(*args, **kwargs)
         result = func(*args, **kwargs)
         if func in _SOFTMAX and result.dim() > 2 and result.shape[-1] == result.shape[-2]:
             return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result).clone()
@@ -155,6 +159,22 @@ def _of_one_position(
         return input, weight, bias, stride, padding, dilation, groups
     middle = weight[..., sides[0] // 2 : sides[0] // 2 + 1, sides[1] // 2 : sides[1] // 2 + 1]
     return input, middle, bias, stride, 0, 1, groups
+
+
+def _with_own_statistics(
+    input: Tensor,  # noqa: A002 - torch's name
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Return a batch norm by the statistics of its input, which are not kept."""
+    if input.numel() == input.shape[1]:  # a channel of one value has no deviation
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return F.batch_norm(input, None, None, weight, bias, True, 0.0, eps)
 
 
 def _keeps_size(
