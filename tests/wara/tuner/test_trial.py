@@ -181,3 +181,34 @@ def test_a_second_adapter_goes_in_beside_a_first_that_mixes_the_tokens(make_vit:
         assert all(layer.module.disable_adapters for layer in adapted_layers(model).values())
         torch.testing.assert_close(model(images), make_vit()(images))
     assert torch.equal(model(images), expected)
+
+
+class _Normed(nn.Module):
+    """Convolutions with batch norms whose statistics are those of much larger values than a trial's, then tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pretrained_cfg = {"input_size": (3, 64, 64)}
+        blocks = [[nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU()] for _ in range(6)]
+        self.stages = nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), *(layer for block in blocks for layer in block))
+        self.qkv = nn.Linear(8, 8)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean += 30.0
+                module.running_var *= 1e6
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.qkv(self.stages(x).flatten(2).transpose(1, 2)).mean(dim=1)
+
+
+def test_batch_norms_do_not_make_a_bar_fade_and_keep_their_statistics() -> None:
+    torch.manual_seed(0)
+    model = _Normed().eval()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+
+    trial = run_trial(model, ["qkv"])
+
+    (changes,) = trial.seen["qkv"].changes
+    rows = changes[0].view(8, 8).mean(dim=1)  # a bar along the first rows
+    assert rows[0] > 0.5 and rows[2:].max() < 1e-4 * rows[0]
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
