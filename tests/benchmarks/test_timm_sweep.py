@@ -1,4 +1,4 @@
-"""A sample of timm's architectures is adapted or refused by name, and the sweep's table and exit code tell what came."""
+"""A sample of timm's architectures is adapted or refused by name; the sweep's table and exit code tell what came."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_no_matrix_of_the_updates_size_is_made():
 
 def test_no_product_of_channels_by_channels_is_made_while_measuring(make_model):
     model = make_model(WaraConfig(r=4, gains="subband-rank"), img_size=128)
-    images, labels = images_and_labels(2, 128)
+    images, _ = images_and_labels(2, 128)
     model(images)
     with SubbandEnergy(model, CLASSES) as energy:
         probe = energy._probes[0]
