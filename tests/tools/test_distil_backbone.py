@@ -1,4 +1,4 @@
-"""The backbone's training sees training images alone, learns, goes on where it stopped, and writes what can be loaded."""
+"""The backbone's training sees training images alone, learns, goes on where it stopped, and writes what loads."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_one_that_was_stopped_ends_like_one_that_was_not(place: Path, tmp_path: 
 def test_a_checkpoint_of_another_plan_is_refused(place: Path, tmp_path: Path) -> None:
     training(place).save(tmp_path / "checkpoint.pt")
 
-    with pytest.raises(SystemExit, match="was made with .*'lr': 0.001.* Use those numbers, or another work folder"):
+    with pytest.raises(SystemExit, match=r"was made with .*'lr': 0\.001.* Use those numbers, or another work folder"):
         training(place, Plan(**{**vars(PLAN), "lr": 5.0})).load(tmp_path / "checkpoint.pt")
 
 
