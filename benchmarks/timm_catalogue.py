@@ -28,7 +28,7 @@ _LARGEST = 900_000_000
 # Modules that differ from block to block in a rate and not in what they do with tokens.
 RATES = ("DropPath", "Dropout")
 # Blocks that give on more than their tokens: the grid that these stand on.
-_VALUES = {"MultiScaleBlock": 2}
+_VALUES = {("timm.models.mvitv2", "MultiScaleBlock"): 2}
 
 
 def families() -> dict[str, list[str]]:
@@ -100,11 +100,16 @@ def smaller(name: str, whole: nn.Module, used: dict[str, Any]) -> Iterator[Small
     side = int(whole.pretrained_cfg["input_size"][1])
     width = _smaller_width(used)
     wanted = _smaller_side(whole, side, bool(width))
-    of_image: dict[str, Any] = {"pretrained_cfg_overlay": {"input_size": (3, wanted, wanted)}}
-    if "img_size" in used:
-        of_image["img_size"] = wanted
+
+    def of_image(pixels: int) -> dict[str, Any]:
+        given: dict[str, Any] = {"pretrained_cfg_overlay": {"input_size": (3, pixels, pixels)}}
+        return {**given, "img_size": pixels} if "img_size" in used else given
+
+    ways = [(wanted, {**of_image(wanted), **width}), (wanted, of_image(wanted))]
+    if 2 * wanted < side:
+        ways.append((2 * wanted, of_image(2 * wanted)))
     tried: list[dict[str, Any]] = []
-    for options in ({**of_image, **width}, of_image, {}):
+    for own, options in (*ways, (side, {})):
         if options in tried:
             continue
         tried.append(options)
@@ -115,7 +120,6 @@ def smaller(name: str, whole: nn.Module, used: dict[str, Any]) -> Iterator[Small
                 raise
             continue
         left_out = _leave_out_repeated(model)
-        own = wanted if options else side
         yield Small(model, f"{own} {_signature(model)}", own, left_out)
     model = _made(name, {})
     yield Small(model, f"{side} {_signature(model)}", side, 0)
@@ -209,7 +213,7 @@ def _leave_out_repeated(model: nn.Module) -> int:
         for index, kind in enumerate(kinds):
             has_attention = any("tt" in type(m).__name__ for m in sequence[index].modules())
             if kind in kinds[:index] and kind in kinds[index + 1 :] and has_attention:
-                sequence[index] = _PassOn(_VALUES.get(kind[0], 1))
+                sequence[index] = _PassOn(_VALUES.get((type(sequence[index]).__module__, kind[0]), 1))
                 left_out += 1
     return left_out
 

@@ -1,6 +1,7 @@
 """WaRA and Tiny-WaRA in every architecture of timm that has attention over a grid of patches.
 
     python -m benchmarks.timm_sweep [--families beit,eva] [--limit N] [--workers 2] [--json FILE] [--markdown FILE]
+    python -m benchmarks.timm_sweep --families eva --update FILE  # run some families again, and put them into a result
 
 Each architecture is made small (the same structure, fewer and narrower blocks, small images, weights drawn here), both
 methods are put in with the layers that they choose by themselves, and a step is trained with two images. It counts as
@@ -40,6 +41,8 @@ NO_ATTENTION = "no attention"
 def main(arguments: list[str] | None = None) -> int:
     """Try the architectures and print the table; 1 when one of them crashed."""
     options = _parser().parse_args(arguments)
+    if options.update is not None and not options.families:
+        raise SystemExit("--update needs --families: those that are run again. Without it, use --json.")
     start = time.monotonic()
     outcomes: list[Outcome] = []
     for (family, name), answer in spread(_work, _series(options), options.workers, options.limit_s):
@@ -49,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verbose:
             print(f"{answer.outcome:13} {name} {answer.seconds} s {answer.reason}", file=sys.stderr, flush=True)
     seconds = time.monotonic() - start
+    if options.update is not None:
+        options.json = options.update
+        earlier, before = _earlier(options.update)
+        outcomes += [one for one in earlier if one.family not in options.families.split(",")]
+        seconds += before
     outcomes.sort(key=lambda one: (one.family, one.name))
     print(as_text(outcomes))
     print(f"\n{_measured(options, seconds)}")
@@ -110,13 +118,27 @@ def _line(name: str, members: list[Outcome]) -> str:
 
 
 def _measured(options: argparse.Namespace, seconds: float) -> str:
-    chosen = "".join(f" --{key} {getattr(options, key)}" for key in ("families", "limit") if getattr(options, key))
+    chosen = "".join(
+        f" --{key} {getattr(options, key)}" for key in ("families", "limit", "update") if getattr(options, key)
+    )
     machine = report.machine()
     packages = ", ".join(f"{name} {number}" for name, number in _versions().items())
     return (
         f"`python -m benchmarks.timm_sweep{chosen} --workers {options.workers}`: {seconds / 60:.1f} min, one thread a "
         f"worker, on {machine['cores']} cores of {machine['cpu']}; {packages}."
     )
+
+
+def _earlier(file: Path) -> tuple[list[Outcome], float]:
+    """Return the outcomes in a file that an earlier call wrote, and the seconds that they took."""
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    found = []
+    for row in stored["architectures"]:
+        reason = stored["reasons"][row["reason"]] if "reason" in row else ""
+        found.append(Outcome(**{**row, "reason": reason, "grids": tuple(row["grids"])}))
+    for family, names in stored[NO_ATTENTION].items():
+        found += [Outcome(name, family, NO_ATTENTION) for name in names]
+    return found, float(stored["seconds"])
 
 
 def _as_json(outcomes: list[Outcome], seconds: float) -> str:
@@ -180,8 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", help="families of timm, with commas; all by default")
     parser.add_argument("--limit", type=int, help="at most so many architectures a family")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--limit-s", type=float, default=240, help="seconds that one architecture may take")
+    parser.add_argument("--limit-s", type=float, default=600, help="seconds that one architecture may take")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--update", type=Path, metavar="JSON", help="a result in which the --families are replaced")
     parser.add_argument("--markdown", type=Path, help="the table without families that have no attention")
     parser.add_argument("--verbose", action="store_true", help="a line for each architecture as it is done")
     return parser

@@ -129,10 +129,18 @@ def test_the_command_prints_the_table_and_writes_it(tmp_path: Path, capsys: pyte
                             "--json", str(file)])  # fmt: skip
 
     written = json.loads(file.read_text(encoding="utf-8"))
+    timm_sweep.main(["--families", "resnet", "--limit", "1", "--workers", "1", "--update", str(file)])
+    again = json.loads(file.read_text(encoding="utf-8"))
+    assert {**again, "seconds": 0} == {**written, "seconds": 0}
     assert code == 0
     assert written["totals"] == {"adapted": 1, "no attention": 1}
     assert [row["family"] for row in written["architectures"]] == ["vision_transformer"]
     assert "| **all** | 2 | 1 | 0 | 0 | 1 | 1 |" in capsys.readouterr().out
+
+
+def test_an_update_without_families_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--update needs --families"):
+        timm_sweep.main(["--update", str(tmp_path / "sweep.json")])
 
 
 def test_an_unknown_family_is_refused_with_those_there_are() -> None:
