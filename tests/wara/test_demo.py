@@ -82,6 +82,28 @@ def test_a_finding_adds_detail_of_its_own_scale_to_the_same_ground(label, low, h
         assert low < float((frequency * power).sum() / power.sum()) < high
 
 
+def test_brightness_does_not_tell_the_classes_apart():
+    means = {
+        label: [render(label, np.random.default_rng([place, seed]), 64).mean() for seed in range(60)]
+        for place, label in enumerate(CLASSES)
+    }
+
+    for one in CLASSES:
+        for other in CLASSES:
+            brighter = np.greater.outer(means[one], means[other]).mean()  # the AUROC of brightness alone
+            assert one == other or 0.35 < brighter < 0.65
+
+
+def test_an_image_is_tissue_between_dark_air_and_nothing_is_written_on_it():
+    for seed in range(4):
+        image = render("normal_texture", np.random.default_rng(seed), 224)
+        corners = [image[:8, :8].mean(), image[:8, -8:].mean(), image[-8:, :8].mean(), image[-8:, -8:].mean()]
+
+        assert image.min() >= 0 and image.max() <= 1
+        assert min(corners) < 0.1
+        assert 0.25 < image[90:134, 90:134].mean() < 0.75
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
