@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 import httpx
 
 API_PREFIX = "/api/v1"
+# The demo's images take about five seconds; a busy or small machine may need many times that.
+DRAWING_SECONDS = 300.0
 _NO_ANSWER = "The server does not answer. Check that it is running; this page tries again by itself."
 
 
@@ -121,6 +123,11 @@ class Backend:
             "dict[str, Any]", await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
         )
 
+    async def add_demo(self) -> dict[str, Any]:
+        """Have the server draw the demo data set, or name the one that it has."""
+        answer = await self._send("POST", "datasets", "demo", timeout=DRAWING_SECONDS)
+        return cast("dict[str, Any]", _body(answer))
+
     async def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set and its images."""
         await self._send("DELETE", "datasets", dataset_id)
@@ -128,6 +135,10 @@ class Backend:
     async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start (or queue) a training."""
         return cast("dict[str, Any]", _body(await self._send("POST", "jobs", json=order)))
+
+    async def estimate(self, order: dict[str, Any]) -> dict[str, Any]:
+        """How long an order would take with each preset, and whether it fits into memory."""
+        return cast("dict[str, Any]", _body(await self._send("POST", "estimates", json=order)))
 
     async def jobs(self) -> list[dict[str, Any]]:
         """Trainings, newest first."""

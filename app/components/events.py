@@ -21,8 +21,10 @@ def listen(
     outputs: Any = None,
     *,
     repeats: bool = False,
-) -> None:
+) -> Any:
     """Run ``handler`` when ``trigger`` fires. The handler only makes short HTTP calls, so nothing queues.
+
+    Returns Gradio's dependency, whose ``then`` and ``success`` are triggers again.
 
     A :class:`BackendProblem` that a handler lets through is shown as its sentence; anything else is a bug:
     it goes to the log in full, and the page says so without its text. With ``repeats`` (timers) a beat is left out
@@ -42,7 +44,7 @@ def listen(
             sentence = "This part of the page could not be shown. Reload the page; the server's log says more."
             raise gr.Error(sentence, title="Something went wrong", print_exception=False) from error
 
-    trigger(
+    return trigger(
         guarded,
         inputs,
         outputs,

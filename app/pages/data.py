@@ -33,6 +33,12 @@ UPLOAD = f"""
     </div>
     <p class="hint">PNG, JPEG, TIFF, WebP, BMP and single-frame DICOM.</p>
   </div>
+  <div class="demo">
+    <p class="hint" id="data-demo-hint">No images at hand? 300 drawn ones in three classes show every step; they are
+      of nobody.</p>
+    <button type="button" class="button button-quiet" data-action="demo" id="data-demo"
+      aria-describedby="data-demo-hint">{icon("image")}<span>Try the demo</span></button>
+  </div>
   <div class="meter" data-part="meter" id="upload-meter">
     <progress max="1" value="0" aria-label="Upload"></progress>
     <div class="meter-line"><span data-part="text" role="status"></span>
@@ -53,6 +59,8 @@ UPLOAD = f"""
 </section>
 """
 
+UPLOAD_WIRE = "studio.upload(element, trigger, 'uploaded'); studio.actions(element, trigger, 'demo')"
+
 
 def build(backend: Backend) -> dict[str, Any]:
     """Lay the page out and wire it; returns ``show``, its arguments and outputs for the frame."""
@@ -61,7 +69,7 @@ def build(backend: Backend) -> dict[str, Any]:
     ticking = gr.Timer(1.0, active=False)
     with gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="side"):
-            upload = panel(UPLOAD, elem_id="data-upload", wire="studio.upload(element, trigger, 'uploaded')")
+            upload = panel(UPLOAD, elem_id="data-upload", wire=UPLOAD_WIRE)
             listing = panel(elem_id="data-list", wire="studio.actions(element, trigger, 'act')")
         with gr.Column(elem_classes="main"):
             detail = panel(elem_id="data-detail", wire="studio.actions(element, trigger, 'act')")
@@ -103,6 +111,18 @@ def build(backend: Backend) -> dict[str, Any]:
         new = (event._data or {}).get("id")
         return await show({"id": new, "cls": None, "offset": 0} if new else choice)
 
+    async def announce_demo() -> str:
+        return render_drawing()
+
+    async def add_demo(choice: dict[str, Any]) -> tuple[Any, ...]:
+        try:
+            made = await backend.add_demo()
+        except BackendProblem as problem:
+            return await show(choice, alert(problem.sentence))
+        return await show({"id": made["id"], "cls": None, "offset": 0})
+
+    announced = listen(upload.demo, announce_demo, None, [detail])
+    listen(announced.then, add_demo, [chosen], outputs)
     listen(upload.uploaded, uploaded, [chosen], outputs)
     listen(listing.act, act, [chosen], outputs)
     listen(detail.act, act, [chosen], outputs)
@@ -114,7 +134,7 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
     if dataset is None:
         return empty(
             "No images yet",
-            "Choose the folder that holds one sub-folder of images for each class. "
+            "Choose the folder that holds one sub-folder of images for each class, or try the demo. "
             "Nothing leaves this server: the images are stored and read here only.",
             mark="folder",
         )
@@ -161,6 +181,15 @@ def _summary(dataset: dict[str, Any]) -> str:
         return "Cannot be used"
     classes = len(dataset.get("classes") or [])
     return f"{words.plural(dataset['images'], 'image')}, {words.plural(classes, 'class', 'classes')}"
+
+
+def render_drawing() -> str:
+    """What is shown while the server draws the demo's images."""
+    line = "Drawing 300 synthetic images, which takes some seconds"
+    return (
+        '<section class="card waiting" data-state="drawing"><h2>Demo</h2>'
+        f'<p role="status">{line} …</p><progress max="1" aria-label="{line}"></progress></section>'
+    )
 
 
 def render_checking(dataset: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ DATASETS = {"items": [{"id": "a", "created": "1"}, {"id": "b", "created": "2"}]}
 PROBLEM = {"title": "T", "detail": "The rank is 0. Use 8.", "code": "rank"}
 ANSWERS: dict[str, tuple[int, str, str]] = {
     "/api/v1/datasets": (200, "application/json", json.dumps(DATASETS)),
+    "/api/v1/datasets/demo": (201, "application/json", json.dumps({"id": "d"})),
     "/api/v1/models": (422, "application/problem+json", json.dumps(PROBLEM)),
     "/api/v1/jobs": (502, "text/html", "<html>Bad gateway, nginx</html>"),
     "/api/v1/health": (200, "text/html", "<html>Another program</html>"),
@@ -32,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
         self.wfile.write(body.encode())
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -61,6 +65,10 @@ def ask(address: str, call: str, *arguments: Any) -> Any:
 @pytest.mark.parametrize("ending", ["", "/", "/api/v1", "/api/v1/"])
 def test_the_address_may_name_the_api_or_not(address: str, ending: str) -> None:
     assert [item["id"] for item in ask(address + ending, "datasets")] == ["b", "a"]
+
+
+def test_the_demo_is_asked_for_by_its_own_address(address: str) -> None:
+    assert ask(address, "add_demo") == {"id": "d"}
 
 
 def test_a_refusal_is_its_own_sentence(address: str) -> None:

@@ -161,6 +161,12 @@ def test_a_cell_of_the_table_is_never_a_formula(start: str) -> None:
     assert second == ["a-b=c.png", "", "", f"'{cell}"]
 
 
+def test_the_demo_is_offered_and_says_what_it_does_while_it_is_drawn() -> None:
+    assert 'data-action="demo"' in data.UPLOAD and "Try the demo" in data.UPLOAD
+    waiting = data.render_drawing()
+    assert 'role="status"' in waiting and "<progress" in waiting and "300 synthetic images" in waiting
+
+
 def test_classes_without_images_are_counted_as_none() -> None:
     html = data.render_classes([{"name": "a", "count": 0}], {"splits": {}})
     assert "<b>0</b>" in html
