@@ -8,7 +8,8 @@ from backend.db import Dataset
 from backend.intake import Intake
 from backend.problems import RequestRefused
 from backend.storage import Storage
-from wara.demo import CLASSES, files
+from wara.demo import files
+from wara.demo_drawing import CLASSES
 
 NAME = "Demo (synthetic images)"
 IMAGES = 300
