@@ -138,7 +138,7 @@ class Backend:
 
     async def estimate(self, order: dict[str, Any]) -> dict[str, Any]:
         """How long an order would take with each preset, and whether it fits into memory."""
-        return cast("dict[str, Any]", _body(await self._send("POST", "estimates", json=order)))
+        return cast("dict[str, Any]", _body(await self._send("POST", "estimates", json=order, timeout=120.0)))
 
     async def jobs(self) -> list[dict[str, Any]]:
         """Trainings, newest first."""

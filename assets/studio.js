@@ -138,7 +138,7 @@
 
   // ---- forms ---------------------------------------------------------------------------------------
   // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
-  function form(element, trigger, { changed, submitted } = {}) {
+  function form(element, trigger, { changed, settled, submitted } = {}) {
     const chosen = new Map();
     const restore = () => {
       for (const select of element.querySelectorAll("select")) {
@@ -171,18 +171,33 @@
       const node = element.querySelector("form");
       return node ? Object.fromEntries([...new FormData(node)].filter(([, value]) => typeof value === "string")) : {};
     };
+    // Tells what the form says when it is first shown, and when it says something else for a moment.
+    let told = "", waiting;
+    const settle = () => {
+      if (!settled) return;
+      clearTimeout(waiting);
+      waiting = setTimeout(() => {
+        const { name, ...now } = values();
+        const text = JSON.stringify(now);
+        if (text === told || text === "{}") return;
+        told = text;
+        trigger(settled, { values: now });
+      }, 500);
+    };
     element.addEventListener("change", (event) => {
       if (event.target.type === "file") return;
       if (event.target.tagName === "SELECT") chosen.set(event.target.name, event.target.value);
       fit();
+      settle();
       if (changed) trigger(changed, { values: values(), source: event.target.name });
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       if (submitted) trigger(submitted, { values: values() });
     });
-    new MutationObserver(() => { restore(); fit(); }).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["value", "disabled"] });
+    new MutationObserver(() => { restore(); fit(); settle(); }).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["value", "disabled"] });
     fit();
+    settle();
   }
 
   // ---- files from a picker or a drop -----------------------------------------------------------------

@@ -23,6 +23,7 @@ from backend.api.dependencies import Parts
 from backend.backbones import BackboneRegistry
 from backend.db import Database
 from backend.devices import find_devices
+from backend.estimates import Estimator
 from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
@@ -89,14 +90,16 @@ def _assemble(settings: Settings) -> Parts:
     storage = Storage(settings.data_dir, min_free_mb=settings.min_free_mb, max_upload_mb=settings.max_upload_mb)
     database = Database(storage.database)
     intake = Intake(database, storage)
+    supervisor = Supervisor(settings, database, storage, intake, functools.partial(find_devices, settings.device))
     return Parts(
         settings=settings,
         database=database,
         storage=storage,
         intake=intake,
-        supervisor=Supervisor(settings, database, storage, intake, functools.partial(find_devices, settings.device)),
+        supervisor=supervisor,
         backbones=BackboneRegistry(settings, database, storage),
         predictors=PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device)),
+        estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
     )
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms
+from app.components.estimate import MEASURING, render_estimate, render_unknown
 from app.components.events import listen
 from app.components.html import alert, button, empty, escape, page_head, panel, table
 from app.components.job import ACTIVE, backbone_name, render_badge, render_job
@@ -55,9 +56,10 @@ def build(backend: Backend) -> dict[str, Any]:
         with gr.Column(elem_classes="side"):
             form = panel(
                 elem_id="train-form",
-                wire="studio.form(element, trigger, {submitted: 'start'});"
+                wire="studio.form(element, trigger, {submitted: 'start', settled: 'settled'});"
                 "studio.weights(element, trigger, 'weights_added')",
             )
+            expected = panel(elem_id="train-estimate")
             answer = panel(elem_id="train-answer")
         with gr.Column(elem_classes="main"):
             job = panel(elem_id="train-job", wire="studio.actions(element, trigger, 'act')")
@@ -109,9 +111,23 @@ def build(backend: Backend) -> dict[str, Any]:
             note = alert(problem.sentence)
         return *(await jobs_view(watching)), note
 
+    async def measuring(event: gr.EventData) -> str:
+        return MEASURING if read_order((event._data or {}).get("values") or {}).get("dataset_id") else ""
+
+    async def estimate(event: gr.EventData) -> str:
+        order = read_order((event._data or {}).get("values") or {})
+        if not order.get("dataset_id"):
+            return ""
+        try:
+            return render_estimate(await backend.estimate(order))
+        except BackendProblem as problem:
+            return render_unknown(problem.sentence)
+
     async def weights_added(watching: str | None) -> tuple[Any, ...]:
         return await show(watching)
 
+    listen(form.settled, measuring, [], [expected])
+    listen(form.settled, estimate, [], [expected])
     listen(form.start, start, [watched], [*live, answer])
     listen(form.weights_added, weights_added, [watched], [*live, form])
     listen(job.act, act, [watched], [*live, answer])

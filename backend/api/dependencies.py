@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.backbones import BackboneRegistry
 from backend.db import Database, Dataset, Job, Model
+from backend.estimates import Estimator
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.problems import not_found
@@ -30,6 +31,7 @@ class Parts:
     supervisor: Supervisor
     backbones: BackboneRegistry
     predictors: PredictorCache
+    estimates: Estimator
 
 
 def get_parts(request: Request) -> Parts:

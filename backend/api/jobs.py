@@ -12,14 +12,12 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
 from backend.api.dependencies import BackbonesDep, IntakeDep, JobDep, Parts, PartsDep, SessionDep, SupervisorDep
+from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, Problem
-from backend.backbones import Offer, check_fits
 from backend.db import Dataset, Job
 from backend.db.models import FINISHED_STATES
-from backend.devices import find_devices
 from backend.jobs.supervisor import Supervisor
 from backend.problems import not_found
-from wara.errors import InputError
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
@@ -38,7 +36,7 @@ def create_job(
         raise not_found("data set", order.dataset_id)
     intake.catalogue(dataset)  # refuses while it is not ready
     offer = backbones.resolve(order.backbone)
-    _check_recipe(order, offer, parts)
+    checked_recipe(order, offer, parts)
     parts.storage.require_space()
     job = Job(
         name=(order.name or "").strip() or f"{dataset.name}, {order.method}, {order.preset}",
@@ -108,29 +106,6 @@ def delete_job(job_id: str, supervisor: SupervisorDep) -> Response:
     """Delete an ended training from the list; its model stays."""
     supervisor.delete(job_id)
     return Response(status_code=204)
-
-
-def _check_recipe(order: JobIn, offer: Offer, parts: Parts) -> None:
-    from wara.training.recipe import Recipe
-
-    fixed = sorted({"method", "preset", "backbone"} & order.recipe.keys())
-    if fixed:
-        raise InputError(
-            "These options stand beside the recipe, not in it",
-            seen=", ".join(fixed),
-            remedy="Send them as members of the order itself.",
-            code="recipe-unknown-option",
-        )
-    recipe = Recipe.from_preset(order.preset, method=order.method, backbone=offer.info.spec, **order.recipe)
-    offered = sorted({device.type for device in find_devices(parts.settings.device)})
-    if recipe.device not in ("auto", *offered):
-        raise InputError(
-            "This server does not offer the device of the recipe",
-            seen=recipe.device,
-            remedy=f"Leave the device out, or use {' or '.join(offered)}.",
-            code="recipe-device",
-        )
-    check_fits(offer, recipe)
 
 
 async def _stream(parts: Parts, job_id: str, number: int) -> AsyncIterator[bytes]:

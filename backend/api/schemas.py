@@ -159,6 +159,26 @@ class JobIn(BaseModel):
         return value
 
 
+class PresetEstimate(BaseModel):
+    """How long a training would take with a preset: low if it stops as early as it may, high with all its passes."""
+
+    preset: str
+    seconds_low: float
+    seconds_high: float
+    epochs: int
+
+
+class EstimateOut(BaseModel):
+    """What a short warm-up on this machine says of an order."""
+
+    presets: list[PresetEstimate]
+    memory_mb: float | None
+    available_mb: float | None
+    fits: bool | None
+    device: str
+    steps_measured: int
+
+
 class JobProgress(BaseModel):
     """How far the present phase is; in training, images over all epochs."""
 

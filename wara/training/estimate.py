@@ -1,0 +1,211 @@
+"""How long a training will take here and whether it fits into memory: measured by a few steps before it starts.
+
+``python -m wara.training.estimate`` reads an order as JSON from its standard input and prints the measurement as JSON;
+a process of its own, so that its memory is that of the work and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wara.backbones import load_backbone
+from wara.errors import InputError
+from wara.training.device import autocast, peak_memory_mb, resolve_device, set_fused_attention
+from wara.training.methods import build, parameter_groups
+from wara.training.recipe import PRESETS, Recipe
+
+_WARM_UP, _MOST_STEPS, _SECONDS = 1, 8, 6.0
+# What a training needs beside the steps that were measured: a checkpoint's copy, decoded images on their way.
+_MEMORY_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What a few steps of a training took.
+
+    Attributes:
+        step_s: seconds of a training step, of a batch each.
+        image_s: seconds of classifying an image.
+        start_s: seconds until the first step: starting the process, loading the network.
+        memory_mb: the largest memory in MiB, or None where the system does not tell.
+        available_mb: memory that was free before the start, in MiB: the GPU's where it runs on one.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    """
+
+    step_s: tuple[float, ...]
+    image_s: float
+    start_s: float
+    memory_mb: float | None
+    available_mb: float | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take.
+
+    Attributes:
+        preset: which.
+        low_s, high_s: seconds between which it should end: ``low_s`` if it stops early as soon as it may and every
+            step is as fast as the fastest quarter, ``high_s`` if it takes all its passes at the slowest quarter.
+        epochs: passes over the images, at most.
+    """
+
+    preset: str
+    low_s: float
+    high_s: float
+    epochs: int
+
+
+def measure(recipe: Recipe, num_classes: int, *, started: float | None = None) -> WarmUp:
+    """Run a few training steps and one evaluation on noise, and say what they took.
+
+    Args:
+        recipe: the options; the backbone, method, batch and image size, device and precision count.
+        num_classes: outputs of the head.
+        started: when the process was started (seconds since 1970); None counts from now.
+
+    Raises:
+        InputError: what training would refuse, and a batch that does not fit into memory.
+    """
+    began = time.time() if started is None else started
+    device = resolve_device(recipe.device)
+    available = available_memory_mb(device)
+    backbone = load_backbone(recipe.backbone, num_classes, image_size=recipe.image_size)
+    model = build(backbone, recipe).to(device)
+    optimiser = torch.optim.AdamW(parameter_groups(model, backbone, recipe), fused=device.type == "cuda")
+    images = torch.randn(recipe.batch_size, 3, backbone.size, backbone.size, device=device)
+    targets = torch.arange(recipe.batch_size, device=device) % num_classes
+    start = time.time() - began
+    with _memory_in_words(recipe):
+        steps = list(_steps(model, optimiser, images, targets, recipe))
+        model.eval()
+        set_fused_attention(model, device, training=False)
+        with torch.inference_mode(), autocast(device, recipe.precision):
+            model(images)
+            _wait(device)
+            before = time.perf_counter()
+            model(images)
+            _wait(device)
+            image = (time.perf_counter() - before) / recipe.batch_size
+    return WarmUp(tuple(steps), image, start, peak_memory_mb(device), available, device.type)
+
+
+def _steps(
+    model: nn.Module, optimiser: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, recipe: Recipe
+) -> Iterator[float]:
+    model.train()
+    set_fused_attention(model, images.device, training=True)
+    began = time.perf_counter()
+    for number in range(_WARM_UP + _MOST_STEPS):
+        before = time.perf_counter()
+        with autocast(images.device, recipe.precision):
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        _wait(images.device)
+        if number >= _WARM_UP:
+            yield time.perf_counter() - before
+        if number > _WARM_UP and time.perf_counter() - began > _SECONDS:
+            return
+
+
+def estimate(warm_up: WarmUp, recipe: Recipe, images: dict[str, int]) -> list[Estimate]:
+    """Return what a training will take with each preset; fields of the recipe that differ from its preset stay.
+
+    Args:
+        warm_up: what was measured.
+        recipe: the options.
+        images: number of images on the sides ``train``, ``val`` and ``test``.
+    """
+    fast, slow = _quarters(warm_up.step_s)
+    steps = max(1, round(images.get("train", 0) / recipe.batch_size + 0.49))
+    judged = images.get("val", 0) * warm_up.image_s
+    last = (images.get("val", 0) + images.get("test", 0)) * warm_up.image_s + warm_up.start_s
+    found = []
+    for preset, values in PRESETS.items():
+        own = {name: getattr(recipe, name) for name in values if getattr(recipe, name) != PRESETS[recipe.preset][name]}
+        epochs, patience = ({**values, **own}[name] for name in ("epochs", "patience"))
+        fewest = min(epochs, patience + 1)
+        found.append(
+            Estimate(preset, fewest * (steps * fast + judged) + last, epochs * (steps * slow + judged) + last, epochs)
+        )
+    return found
+
+
+def fits(warm_up: WarmUp) -> bool | None:
+    """Tell whether the training fits into the memory that was free; None where that is not known."""
+    if warm_up.memory_mb is None or warm_up.available_mb is None:
+        return None
+    return warm_up.memory_mb * _MEMORY_MARGIN <= warm_up.available_mb
+
+
+def available_memory_mb(device: torch.device) -> float | None:
+    """Return the free memory in MiB: the GPU's, or the machine's within the limit of a container."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / 2**20
+    free = float(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):
+        # A container's limit (cgroup v2); "max" where there is none.
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        free = min(free, float(max(0, limit - used)))
+    return free / 2**20
+
+
+def _quarters(seconds: tuple[float, ...]) -> tuple[float, float]:
+    if len(seconds) < 2:
+        return seconds[0], seconds[0]
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return low, high
+
+
+@contextlib.contextmanager
+def _memory_in_words(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise InputError(
+            "This training does not fit into the memory of the device",
+            seen=f"{recipe.batch_size} images at a time",
+            remedy=f"Choose fewer images at a time, e.g. {max(1, recipe.batch_size // 2)}, or a smaller network.",
+            code="out-of-memory",
+        ) from error
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> int:
+    """Measure the order on standard input, ``{"recipe": {...}, "num_classes": 2}``, and print what came of it."""
+    order: dict[str, Any] = json.loads(sys.stdin.read())
+    try:
+        recipe = Recipe(**order["recipe"])
+        found = {"warm_up": asdict(measure(recipe, order["num_classes"], started=psutil.Process().create_time()))}
+    except InputError as error:
+        found = {"problem": {"what": error.what, "seen": str(error.seen), "remedy": error.remedy, "code": error.code}}
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
