@@ -35,17 +35,18 @@ RUN case "${DEVICE}" in \
 
 FROM python:3.11-slim-bookworm AS studio
 COPY --from=packages /opt/wara /opt/wara
-WORKDIR /opt/wara-studio
-COPY LICENSE ./
-COPY wara ./wara
-COPY backend ./backend
-COPY app ./app
-COPY assets ./assets
 # Everything that is written goes under /data or /tmp, so the rest can be mounted read-only.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data/home --shell /usr/sbin/nologin wara \
     && mkdir -p /data/home /data/tmp \
     && chown -R wara:wara /data \
     && chmod 700 /data
+# What changes most often comes last: a change of the code sends no packages again.
+WORKDIR /opt/wara-studio
+COPY LICENSE ./
+COPY assets ./assets
+COPY wara ./wara
+COPY backend ./backend
+COPY app ./app
 ENV PATH=/opt/wara/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -61,6 +62,7 @@ ENV PATH=/opt/wara/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number: Kubernetes can check that it is not root only then.
 USER 10001:10001
+# Data sets and models (/data/datasets, /data/models) are one volume: a finished one is moved to its place in one step.
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \

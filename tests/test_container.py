@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import subprocess
 import sys
@@ -109,11 +110,52 @@ def test_everything_that_is_copied_is_there_and_reaches_the_builder(instructions
         ".git/config",
         "tests/conftest.py",
         "scan.dcm",
+        "assets/screenshots/train.png",
         "wara/__pycache__/demo.cpython-311.pyc",
     ],
 )
 def test_data_and_leftovers_never_reach_the_builder(repository, path):
     assert not _sent_to_the_builder(repository, path)
+
+
+@pytest.mark.parametrize("path", ["assets/backbones/embedded.safetensors", "assets/backbones/embedded.json"])
+def test_the_embedded_backbone_reaches_the_builder(repository, path):
+    assert _sent_to_the_builder(repository, path)
+
+
+def test_all_that_is_written_lies_on_one_volume(instructions):
+    stage = _last_stage(instructions)
+    settings = dict(entry.split("=", 1) for entry in stage["ENV"].split())
+
+    assert stage["VOLUME"] == "/data" == settings["WARA_DATA_DIR"]
+    for name in ("HOME", "TMPDIR", "WARA_HOME"):
+        assert settings[name].startswith("/data/"), name
+
+
+def test_the_code_comes_after_the_packages_so_that_a_change_sends_few_layers(instructions):
+    steps = [rest for name, rest in instructions if name in ("COPY", "RUN")]
+
+    assert [step.split()[-1] for step in steps[-5:]] == ["./", "./assets", "./wara", "./backend", "./app"]
+
+
+@pytest.mark.parametrize("place", [("Config", "Healthcheck"), ("HealthCheck",)], ids=["docker", "podman"])
+def test_the_container_check_finds_the_health_command_where_either_tool_keeps_it(repository, place):
+    image = {"Test": ["CMD", "python", "-c", "pass"]}
+    for name in reversed(place):
+        image = {name: image}
+    drive = [sys.executable, repository / "tests" / "container" / "drive.py", "health-command"]
+    said = subprocess.run(drive, input=json.dumps([image]), stdout=subprocess.PIPE, text=True, check=True).stdout
+    without = subprocess.run(drive, input='[{"Config": {}}]', stderr=subprocess.PIPE, text=True)
+
+    assert said.split("\0") == ["python", "-c", "pass", ""]
+    assert without.returncode == 1 and "--format docker" in without.stderr
+
+
+def test_the_container_check_is_a_script_that_bash_can_read(repository):
+    script = repository / "tests" / "container" / "check.sh"
+
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
 def test_the_health_check_tells_a_server_that_answers_from_one_that_does_not(instructions, monkeypatch):
