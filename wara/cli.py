@@ -1,4 +1,4 @@
-"""The command line: check, train, predict, analyse and export. ``python -m wara --help``."""
+"""The command line: check, fetch, train, predict, analyse and export. ``python -m wara --help``."""
 
 from __future__ import annotations
 
@@ -55,6 +55,25 @@ def check(data: Data, labels: Labels = None, seed: Seed = 0) -> None:
         require_trainable(catalogue)
         report = data_report(catalogue, make_split(catalogue, seed))
     _print_splits(view, report)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="medmnist:NAME, e.g. medmnist:pneumoniamnist.")],
+    out: Annotated[Path, typer.Option(help="New folder for the images.")],
+    size: Annotated[int, typer.Option(help="Height and width in pixels: 28, 64, 128 or 224.")] = 224,
+    file: Annotated[Path | None, typer.Option(help="The set's .npz on this machine; the network is not asked.")] = None,
+) -> None:
+    """Fetch a public data set by name, in its official split."""
+    from wara.data.public import fetch as fetch_public
+
+    with RunView() as view:
+        fetched = fetch_public(name, out, size, file=file, on_progress=view.progress)
+        sides = ", ".join(f"{count:,} {side}" for side, count in fetched.images.items())
+        view.console.print(f"{sum(fetched.images.values()):,} images ({sides}): {escape(str(out))}")
+        view.console.print(f"Licence of the images: {fetched.source.licence}", markup=False)
+        if fetched.source.note:
+            view.console.print(f"Note: {fetched.source.note}")
 
 
 @app.command()

@@ -40,12 +40,13 @@ class RunView:
             TextColumn("{task.description:<12}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("images  {task.fields[left]}"),
+            TextColumn("{task.fields[unit]}  {task.fields[left]}"),
             console=self.console,
             transient=True,
             disable=not self._live,
         )
         self._task: TaskID | None = None
+        self._description = ""
         self._began = 0.0
 
     def __enter__(self) -> Self:
@@ -72,19 +73,20 @@ class RunView:
         elif kind == "epoch":
             self._epoch(event)
 
-    def progress(self, description: str, done: int, total: int) -> None:
-        """Show progress of something that is not a run."""
-        if self._task is None:
-            self._next_task(description, total)
+    def progress(self, description: str, done: int, total: int, unit: str = "images") -> None:
+        """Show progress of something that is not a run; another description begins anew."""
+        if self._task is None or description != self._description:
+            self._next_task(description, total, unit)
+            self._description = description
             self._began = time.perf_counter()
         assert self._task is not None
         left = (total - done) * (time.perf_counter() - self._began) / max(done, 1)
         self._progress.update(self._task, completed=done, total=total, left=f"{span(left)} left")
 
-    def _next_task(self, description: str, total: int | None) -> None:
+    def _next_task(self, description: str, total: int | None, unit: str = "images") -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(description.split()[0], total=total, left="")
+        self._task = self._progress.add_task(description.split()[0], total=total, left="", unit=unit)
 
     def _advance(self, event: dict[str, Any]) -> None:
         if self._task is None:
