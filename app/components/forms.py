@@ -8,15 +8,26 @@ from app.components.html import escape
 
 
 def select(
-    name: str, label: str, options: Iterable[tuple[str, str]], *, value: str = "", hint: str = "", term: str = ""
+    name: str,
+    label: str,
+    options: Iterable[tuple[str, str]],
+    *,
+    value: str = "",
+    hint: str = "",
+    term: str = "",
+    ident: str = "",
 ) -> str:
-    """A drop-down list of (value, text) pairs; ``term`` is the technical word beside the label."""
+    """A drop-down list of (value, text) pairs; ``term`` is the technical word beside the label.
+
+    ``ident`` goes into the element's id where another page, which stands in the same document, has the same name.
+    """
+    ident = ident or name
     items = "".join(
         f'<option value="{escape(key)}"{" selected" if key == value else ""}>{escape(text)}</option>'
         for key, text in options
     )
     return _field(
-        name, label, f'<select id="f-{name}" name="{name}"{_described(name, hint)}>{items}</select>', hint, term
+        ident, label, f'<select id="f-{ident}" name="{name}"{_described(ident, hint)}>{items}</select>', hint, term
     )
 
 

@@ -60,6 +60,15 @@ def empty(title: str, sentence: str, *, page: str | None = None, action: str = "
     )
 
 
+def next_step(sentence: str, action: str, page: str, wish: str = "") -> str:
+    """A line that names the next step and leads there; ``wish`` is a choice for a form of that page."""
+    wished = f' data-wish="{escape(wish)}"' if wish else ""
+    return (
+        f'<div class="next">{icon("arrow")}<p><strong>Next.</strong> {escape(sentence)}</p>'
+        f'<a class="button button-quiet" href="#{page}"{wished}>{escape(action)}</a></div>'
+    )
+
+
 def button(label: str, action: str, *, look: str = "quiet", mark: str | None = None, **data: str | None) -> str:
     """A button that sends ``action`` with its data to Python; ``confirm`` asks first in a dialog."""
     attributes = "".join(

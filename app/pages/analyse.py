@@ -10,10 +10,9 @@ from app.client import Backend, BackendProblem, browser_url
 from app.components import format as words
 from app.components import forms
 from app.components.events import listen
-from app.components.html import alert, empty, escape, icon, page_head, panel
-from app.pages.classify import model_words
+from app.components.html import alert, empty, escape, icon, next_step, page_head, panel
+from app.pages.classify import WITH_ADAPTER, model_words
 
-WITH_ADAPTER = ("wara", "tiny-wara", "lora")
 READ_ENERGY = "The columns run from the coarse layout of the picture on the left to its finest edges on the right."
 READ_SPECTRUM = "Far below the limit, a lower rank would do; at the limit, a higher one might help."
 
@@ -96,11 +95,22 @@ def render_choice(
     sides = [("update", "the update"), ("tokens", "the tokens (what the layer sees)")]
     return (
         '<form class="card toolbar" novalidate>'
-        + forms.select("model", "Model", [(m["id"], model_words(m)) for m in models], value=values["model"])
-        + forms.select("compare", "Compare with", others, value=values["compare"])
-        + forms.select("of", "Energy of", sides, value=values["of"])
-        + forms.select("cls", "Class", classes, value=values["cls"])
-        + forms.select("layer", "Layer", layers, value=values["layer"], term="spectrum")
+        + forms.select(
+            "model",
+            "Model",
+            [(m["id"], model_words(m)) for m in models],
+            value=values["model"],
+            hint="The training to look into; the newest stands first.",
+            ident="analyse-model",
+        )
+        + forms.select(
+            "compare", "Compare with", others, value=values["compare"], hint="A second training, drawn beside it."
+        )
+        + forms.select("of", "Energy of", sides, value=values["of"], hint="What training adds, or what it works on.")
+        + forms.select("cls", "Class", classes, value=values["cls"], hint="Measured on images of this class.")
+        + forms.select(
+            "layer", "Layer", layers, value=values["layer"], term="spectrum", hint="All at once, or one in detail."
+        )
         + "</form>"
     )
 
@@ -126,6 +136,7 @@ def render_figures(
         "<article>"
         + _plot("plot-energy", "Scales of detail", "subband energy", plots, (readings[0], READ_ENERGY), _basis(energy))
         + _plot("plot-spectrum", "Directions used", "singular spectrum", drawn, (readings[1], READ_SPECTRUM), "")
+        + next_step("Its result, card and files stand on the page Models.", "Go to Models", "models")
         + "</article>"
     )
 

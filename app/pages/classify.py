@@ -13,9 +13,10 @@ from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms
 from app.components.events import listen
-from app.components.html import alert, bar, empty, escape, icon, page_head, panel
+from app.components.html import alert, bar, empty, escape, icon, next_step, page_head, panel
 from app.components.job import backbone_name
 
+WITH_ADAPTER = ("wara", "tiny-wara", "lora")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NONE_YET = '<p class="hint" data-state="none">No model yet.</p>'
 DROP = f"""
@@ -81,7 +82,12 @@ def render_picker(models: list[dict[str, Any]]) -> str:
     """The list of models to classify with, newest first."""
     return (
         '<form class="card order" novalidate>'
-        + forms.select("model", "Model", [(model["id"], model_words(model)) for model in models])
+        + forms.select(
+            "model",
+            "Model",
+            [(model["id"], model_words(model)) for model in models],
+            hint="The newest stands first. AUROC is its test result: 1 is perfect, 0.5 is chance.",
+        )
         + "</form>"
     )
 
@@ -112,8 +118,16 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
         f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
         f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'
         '<p class="hint">A model always answers with one of its own classes, even for an image that shows something '
-        "else. The probability is the model's own and was learned from your images alone.</p></section>"
+        "else. The probability is the model's own and was learned from your images alone.</p>"
+        f"{_next_step(model)}</section>"
     )
+
+
+def _next_step(model: dict[str, Any] | None) -> str:
+    if not model or model["method"] not in WITH_ADAPTER:
+        return ""
+    wish = f"analyse-choice:model={model['id']}"
+    return next_step("See at which scale of detail this model works.", "See what it learned", "analyse", wish)
 
 
 def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:

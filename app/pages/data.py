@@ -46,7 +46,7 @@ UPLOAD = f"""
     <p class="meter-alert" data-part="alert" role="alert"></p>
   </div>
   <details class="fold"><summary>Other ways to lay out the folder</summary>
-    <pre class="layout" aria-label="Folder layouts">images/            images/
+    <pre class="layout" role="region" tabindex="0" aria-label="Folder layouts">images/            images/
   normal/            train/  val/  test/
     a.png              normal/ …
   pneumonia/           pneumonia/ …
