@@ -81,7 +81,7 @@ def _tissue(rng: np.random.Generator, size: int, breast: _Breast) -> FloatImage:
     glands = 1 / (1 + np.exp(-2.2 * (cone - rng.uniform(0.7, 1.1) + 0.6 * islands)))
     # Thin bright lines where a smooth field changes its sign.
     lines = np.exp(-((strands / 0.16) ** 2)) + np.exp(-((others / 0.11) ** 2))
-    picture = 0.2 * glands + 0.04 * cloud * (0.5 + glands) + 0.045 * lines * (0.4 + 0.6 * glands)
+    picture = 0.2 * glands + 0.032 * cloud * (0.5 + glands) + 0.035 * lines * (0.4 + 0.6 * glands)
     if rng.random() < 0.6:
         edge = (0.36 * rng.uniform(0.8, 1.2) - breast.x) - rng.uniform(0.45, 0.7) * breast.y
         picture = picture + 0.17 / (1 + np.exp(-edge * 60)) * (1 + 0.08 * cloud)
@@ -103,7 +103,7 @@ def _grain(rng: np.random.Generator, size: int) -> FloatImage:
     """Noise of the detector, a little blurred by it."""
     noise = rng.standard_normal((size, size))
     noise = noise + 0.5 * (np.roll(noise, 1, axis=0) + np.roll(noise, 1, axis=1))
-    return np.asarray(0.024 * noise)
+    return np.asarray(0.018 * noise)
 
 
 def _place(rng: np.random.Generator, size: int, breast: _Breast) -> tuple[FloatImage, FloatImage]:
@@ -113,9 +113,9 @@ def _place(rng: np.random.Generator, size: int, breast: _Breast) -> tuple[FloatI
 
 
 def _mass(rng: np.random.Generator, size: int, breast: _Breast) -> FloatImage:
-    """One wide dense region with a soft, lobed margin, a quarter to a third of the image across."""
+    """One wide dense region with a soft, lobed margin, about a third of the image across."""
     down, across = _place(rng, size, breast)
-    radius = rng.uniform(0.13, 0.17) * size
+    radius = rng.uniform(0.15, 0.19) * size
     angle = np.arctan2(down, across)
     lobes = 1 + 0.1 * np.sin(3 * angle + rng.uniform(0, 2 * np.pi)) + 0.06 * np.sin(5 * angle + rng.uniform(0, np.pi))
     return np.asarray(rng.uniform(0.26, 0.36) / (1 + np.exp((np.hypot(down, across) / (radius * lobes) - 1) * 7)))
@@ -126,11 +126,11 @@ def _cluster(rng: np.random.Generator, size: int, breast: _Breast) -> FloatImage
     down, across = _place(rng, size, breast)
     scale = max(size / _REFERENCE, 0.5)
     cluster = np.zeros((size, size))
-    for offset in rng.normal(0.0, rng.uniform(0.08, 0.11) * size, (int(rng.integers(22, 36)), 2)):
-        tall, wide = rng.uniform(0.7, 1.4, 2) * scale
+    for offset in rng.normal(0.0, rng.uniform(0.12, 0.16) * size, (int(rng.integers(28, 44)), 2)):
+        tall, wide = rng.uniform(0.8, 1.5, 2) * scale
         # A point is separable: two exponentials of one axis each instead of one of the whole image.
         point = np.exp(-((down - offset[0]) ** 2) / (2 * tall**2)) * np.exp(
             -((across - offset[1]) ** 2) / (2 * wide**2)
         )
-        cluster = np.maximum(cluster, rng.uniform(0.4, 0.7) * point)
+        cluster = np.maximum(cluster, rng.uniform(0.5, 0.8) * point)
     return cluster
