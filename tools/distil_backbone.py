@@ -268,6 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="where images and checkpoints are kept meanwhile")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--start", type=Path, help="begin with the weights of an earlier result")
+    parser.add_argument("--export", action="store_true", help="write what the last checkpoint holds, and stop")
     parser.add_argument("--device", default="auto")
     for name, value in asdict(Plan()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -282,7 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
         training.load(checkpoint)
     elif options.start is not None:
         training.start_from(options.start)
-    training.run(checkpoint)
+    if not options.export:
+        training.run(checkpoint)
     training.export(options.out, name)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB after {training.seconds / 3600:.2f} h")
     return 0
