@@ -274,3 +274,16 @@ def test_the_command_says_what_it_wrote_and_under_which_licence(
     said = capsys.readouterr().out
     assert "13 images (6 train, 3 val, 4 test)" in said
     assert "CC BY-NC 4.0" in said
+
+
+def test_offline_the_command_ends_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WARA_OFFLINE", "1")
+    monkeypatch.setattr(sys, "argv", ["wara", "fetch", "medmnist:bloodmnist", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("Error: This public data set") and said.count("\n") == 1
