@@ -31,7 +31,9 @@ def select(
     )
 
 
-def grouped_select(name: str, label: str, groups: Iterable[tuple[str, Iterable[tuple[str, str, bool]]]]) -> str:
+def grouped_select(
+    name: str, label: str, groups: Iterable[tuple[str, Iterable[tuple[str, str, bool]]]], *, hint: str = ""
+) -> str:
     """A drop-down list in named groups of (value, text, may be chosen)."""
     items = "".join(
         f'<optgroup label="{escape(title)}">'
@@ -42,7 +44,9 @@ def grouped_select(name: str, label: str, groups: Iterable[tuple[str, Iterable[t
         + "</optgroup>"
         for title, options in groups
     )
-    return _field(name, label, f'<select id="f-{name}" name="{name}">{items}</select>', "", "")
+    return _field(
+        name, label, f'<select id="f-{name}" name="{name}"{_described(name, hint)}>{items}</select>', hint, ""
+    )
 
 
 def number(

@@ -51,10 +51,11 @@ UPLOAD = f"""
     a.png              normal/ …
   pneumonia/           pneumonia/ …
     b.png</pre>
-    <p class="hint">Folders named train, val and test are kept as the split. A table
+    <p class="hint" id="upload-labels-hint">Folders named train, val and test are kept as the split. A table
       <code>labels.csv</code> in the folder (columns file, label, if known patient and split) is found by itself.</p>
     <div class="field"><label for="upload-labels">Name of the table, if it is another <small>CSV</small></label>
-      <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"></div>
+      <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"
+        aria-describedby="upload-labels-hint"></div>
   </details>
 </section>
 """

@@ -151,7 +151,7 @@ def render_jobs(
 ) -> tuple[str, str]:
     """The watched training with its model, and the list of all."""
     if watching is None:
-        sentence = "Choose your images and a method on the left, then start. Curves and the time left appear here."
+        sentence = "Once a training has started, its curves and the time left appear here."
         return empty("No training yet", sentence, mark="train"), ""
     watched = next(job for job in jobs if job["id"] == watching)
     return render_job(watched, model), render_list(jobs, watching)
@@ -235,11 +235,17 @@ def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]])
     presets = [(key, title, line) for key, (title, line) in words.PRESETS.items()]
     return (
         '<form class="card order" novalidate>'
-        + forms.select("dataset_id", "Images", options)
+        + forms.select("dataset_id", "Images", options, hint="A data set of the page Data.")
         + forms.cards("method", "Method", methods, value="wara", swatch=True)
         + _backbone_field(backbones)
         + forms.cards("preset", "Effort", presets, value="quick", columns=3)
-        + forms.text("name", "Name", placeholder="made from the images and the method", term="optional")
+        + forms.text(
+            "name",
+            "Name",
+            placeholder="made from the images and the method",
+            term="optional",
+            hint="What this training and its model are called in lists.",
+        )
         + _advanced()
         + '<button class="button button-primary button-wide" type="submit" id="train-start">Start training</button>'
         + "</form>"
@@ -256,13 +262,17 @@ def _backbone_field(backbones: list[dict[str, Any]]) -> str:
             groups["Pretrained" if item.get("pretrained") else "Untrained"].append((item["id"], label, True))
     shown = [(title, options) for title, options in groups.items() if options]
     return (
-        forms.grouped_select("backbone", "Pretrained network", shown).replace(
-            "</label>", " <small>backbone</small></label>", 1
-        )
+        forms.grouped_select(
+            "backbone",
+            "Pretrained network",
+            shown,
+            hint="What the training starts from: a network that can see already.",
+        ).replace("</label>", " <small>backbone</small></label>", 1)
         + '<details class="fold" id="weights"><summary>Add a weights file</summary>'
         '<div class="field"><label for="weights-name">Architecture <small>its name in timm</small></label>'
         '<input id="weights-name" data-part="weights-name" type="text" autocomplete="off"'
-        ' placeholder="deit_tiny_patch16_224"></div>'
+        ' placeholder="deit_tiny_patch16_224" aria-describedby="weights-hint">'
+        '<span class="hint" id="weights-hint">For a network of your own that is not in the list.</span></div>'
         '<div class="field"><label for="weights-file">File <small>.safetensors or .pth</small></label>'
         '<input id="weights-file" data-part="weights-file" type="file" accept=".safetensors,.pth,.pt,.bin"></div>'
         '<button type="button" class="button button-quiet" data-part="send-weights">Add the file</button>'
@@ -289,25 +299,41 @@ def _hub_field(backbones: list[dict[str, Any]]) -> str:
 
 def _advanced() -> str:
     number, select = forms.number, forms.select
-    adapter = number("rank", "Rank", placeholder="8 (Tiny-WaRA 16)") + number(
-        "alpha", "Strength", term="alpha", step="any", placeholder="twice the rank"
+    adapter = number(
+        "rank",
+        "Rank",
+        placeholder="8 (Tiny-WaRA 16)",
+        hint="How much the adapter can learn. More suits more images.",
+    ) + number(
+        "alpha",
+        "Strength",
+        term="alpha",
+        step="any",
+        placeholder="twice the rank",
+        hint="How far the adapter may move the network.",
     )
     subbands = (
-        select("wavelet", "Wavelet", WAVELETS)
-        + number("levels", "Scales", term="levels", placeholder="2")
-        + select("gains", "Weights", GAINS, term="gains")
-        + select("activation", "Activation", ACTIVATIONS)
+        select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")
+        + number("levels", "Scales", term="levels", placeholder="2", hint="How many steps from fine to coarse.")
+        + select("gains", "Weights", GAINS, term="gains", hint="A learned weight for each scale, or none.")
+        + select("activation", "Activation", ACTIVATIONS, hint="A bend in the adapter; rarely needed.")
     )
     training = (
-        number("epochs", "Passes", term="epochs")
-        + number("patience", "Stop early after", term="patience")
-        + number("batch_size", "Images at a time", term="batch size")
-        + number("learning_rate", "Step size", term="learning rate", step="any")
-        + number("weight_decay", "Weight decay", step="any")
-        + number("seed", "Seed", placeholder="0")
-        + select("fit", "Not square", FITS, term="fit")
-        + select("augment", "Variation", AUGMENTS, term="augmentation")
-        + select("device", "Device", DEVICES)
+        number("epochs", "Passes", term="epochs", hint="How often it sees every training image, at most.")
+        + number("patience", "Stop early after", term="patience", hint="Passes without getting better.")
+        + number("batch_size", "Images at a time", term="batch size", hint="Fewer need less memory.")
+        + number(
+            "learning_rate",
+            "Step size",
+            term="learning rate",
+            step="any",
+            hint="Larger learns faster, too large goes astray.",
+        )
+        + number("weight_decay", "Weight decay", step="any", hint="Keeps weights small, against learning by heart.")
+        + number("seed", "Seed", placeholder="0", hint="Fixes chance: split, order and start. The same gives the same.")
+        + select("fit", "Not square", FITS, term="fit", hint="What happens to an image that is not square.")
+        + select("augment", "Variation", AUGMENTS, term="augmentation", hint="Shifts and turns it a little each time.")
+        + select("device", "Device", DEVICES, hint="Where it computes.")
     )
     balanced = forms.check(
         "class_balanced",

@@ -122,6 +122,29 @@ def test_a_network_of_the_hub_can_be_named_where_the_server_may_ask_the_hub() ->
     assert f'name="{train.HUB_NAME}"' in train.render_form([dataset()], [file, file | {"id": "h", "source": "hub"}])
 
 
+def test_every_option_says_in_plain_words_what_it_does() -> None:
+    file = {"id": "f", "name": "f", "available": True, "pretrained": True, "source": "hub"}
+    pages = [
+        data.UPLOAD,
+        train.render_form([dataset()], [file]),
+        classify.render_picker([model()]),
+        everything()["choice"],
+    ]
+    for html in pages:
+        hints = {ident for ident, text in re.findall(r'class="hint" id="([^"]+)">([^<]+)', html) if len(text) > 10}
+        fields = re.findall(r'<(?:select|input)\b(?=[^>]*\bid=)(?![^>]*type="file")[^>]*>', html)
+        assert fields
+        for field in fields:
+            described = re.search(r'aria-describedby="([^"]+)"', field)
+            assert described and described[1] in hints, field
+
+
+def test_no_two_fields_of_the_document_have_one_id() -> None:
+    parts = everything()
+    idents = re.findall(r'\bid="([^"]+)"', parts["form"] + parts["picker"] + parts["choice"] + data.UPLOAD)
+    assert len(idents) == len(set(idents))
+
+
 def test_a_network_named_by_hand_goes_before_the_one_of_the_list() -> None:
     assert train.read_order({"backbone": "b", train.HUB_NAME: " vit_small "}) == {"backbone": "vit_small", "recipe": {}}
     assert train.read_order({"backbone": "b", train.HUB_NAME: " "}) == {"backbone": "b", "recipe": {}}
