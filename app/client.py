@@ -66,6 +66,7 @@ class Backend:
         self.base = base if base.endswith(API_PREFIX) else base + API_PREFIX
         # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
         self._models: dict[str, dict[str, Any]] = {}
+        self._demo: dict[str, Any] | None = None
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def _client(self) -> httpx.AsyncClient:
@@ -127,6 +128,12 @@ class Backend:
         """Have the server draw the demo data set, or name the one that it has."""
         answer = await self._send("POST", "datasets", "demo", timeout=DRAWING_SECONDS)
         return cast("dict[str, Any]", _body(answer))
+
+    async def demo(self) -> dict[str, Any]:
+        """The demo's classes, and images that no model of it has seen. It never changes, so it is asked for once."""
+        if self._demo is None:
+            self._demo = await self._json("demo")
+        return self._demo
 
     async def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set and its images."""

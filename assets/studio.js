@@ -389,6 +389,7 @@
 
   // ---- page Classify: images that stay in the browser and the model's memory --------------------------------
   let previews = [];
+  let classifyFrom = () => {};
   function classify(element, trigger, event) {
     const part = (name) => element.querySelector(`[data-part=${name}]`);
     let busy = false;
@@ -426,6 +427,25 @@
     }
     part("images").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.name }))));
     dropZone(part("zone"), take);
+    classifyFrom = async (addresses) => {
+      try {
+        take(await Promise.all(addresses.map(async (address) => {
+          const answer = await fetch(address);
+          if (!answer.ok) throw new Error(`answer ${answer.status}`);
+          const name = address.slice(address.lastIndexOf("/") + 1);
+          return { file: new File([await answer.blob()], name, { type: "image/png" }), path: name };
+        })));
+      } catch (error) {
+        console.warn(error);
+        meter(part("meter")).fail("The images of the demo did not arrive. Check that the server is running, then try again.");
+      }
+    };
+  }
+  function demoImages(element) {
+    element.addEventListener("click", (click) => {
+      const target = click.target.closest("[data-demo]");
+      if (target) classifyFrom(target.dataset.demo.split(" "));
+    });
   }
   function localPreviews(element) {
     const fill = () => {
@@ -455,5 +475,5 @@
     showPage(false);
   }
 
-  window.studio = { actions, form, upload, weights, classify, localPreviews, header };
+  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, header };
 })();

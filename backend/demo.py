@@ -1,6 +1,9 @@
-"""The demo data set: drawn on this server and taken in like an upload, once."""
+"""The demo data set: drawn on this server and taken in like an upload, once; and images for trying its models on."""
 
 from __future__ import annotations
+
+from functools import cache
+from pathlib import PurePosixPath
 
 from sqlalchemy import select
 
@@ -13,6 +16,7 @@ from wara.demo_drawing import CLASSES
 
 NAME = "Demo (synthetic images)"
 IMAGES = 300
+UNSEEN_SEED = 1
 _FOLDER = "demo"
 
 
@@ -49,6 +53,13 @@ def add_demo(intake: Intake, storage: Storage) -> tuple[str, bool]:
                 intake.discard_upload(dataset_id)
                 raise
     return dataset_id, True
+
+
+@cache
+def unseen() -> dict[str, bytes]:
+    """Return an image of each class, drawn by another seed than the data set's: PNG by file name."""
+    drawn = files(len(CLASSES), seed=UNSEEN_SEED, dicom_share=0)
+    return {PurePosixPath(name).name: content for name, content in drawn}
 
 
 def _existing(intake: Intake) -> str | None:

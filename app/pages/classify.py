@@ -46,19 +46,22 @@ def build(backend: Backend) -> dict[str, Any]:
         with gr.Column(elem_classes="side"):
             picker = panel(elem_id="classify-model", wire="studio.form(element, trigger, {changed: 'changed'})")
             drop = panel(DROP, elem_id="classify-drop", wire="studio.classify(element, trigger, 'classified')")
+            demo = panel(elem_id="classify-demo", wire="studio.demoImages(element)")
         with gr.Column(elem_classes="main"):
             results = panel(elem_id="classify-results", wire="studio.localPreviews(element)")
-    outputs = [picker, results]
+    outputs = [picker, results, demo]
 
     async def show() -> tuple[Any, ...]:
         try:
             models = await backend.models()
+            known = await backend.demo()
         except BackendProblem as problem:
-            return alert(problem.sentence), gr.skip()
+            return alert(problem.sentence), gr.skip(), ""
         if not models:
             sentence = "A model comes out of every finished training."
-            return NONE_YET, empty("Train a model first", sentence, page="train", action="Go to Train", mark="train")
-        return render_picker(models), gr.skip()
+            first = empty("Train a model first", sentence, page="train", action="Go to Train", mark="train")
+            return NONE_YET, first, ""
+        return render_picker(models), gr.skip(), render_demo(models, known)
 
     async def classified(event: gr.EventData) -> str:
         data = dict(event._data or {})
@@ -89,6 +92,21 @@ def render_picker(models: list[dict[str, Any]]) -> str:
             hint="The newest stands first. AUROC is its test result: 1 is perfect, 0.5 is chance.",
         )
         + "</form>"
+    )
+
+
+def render_demo(models: list[dict[str, Any]], demo: dict[str, Any]) -> str:
+    """Images of the demo to classify, for whoever has none; only where a model knows its classes."""
+    if not any(set(model.get("classes") or []) == set(demo["classes"]) for model in models):
+        return ""
+    addresses = escape(" ".join(image["url"] for image in demo["images"]))
+    number = words.plural(len(demo["images"]), "drawn image")
+    return (
+        '<section class="card" aria-label="Images of the demo"><div class="demo">'
+        f'<p class="hint" id="classify-demo-hint">{number} for a model of the demo, which it has never seen.</p>'
+        f'<button type="button" class="button button-quiet" data-demo="{addresses}"'
+        f' aria-describedby="classify-demo-hint">{icon("image")}<span>Classify demo images</span></button>'
+        "</div></section>"
     )
 
 

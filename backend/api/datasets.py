@@ -25,7 +25,6 @@ from backend.api.schemas import (
     upload_body,
 )
 from backend.db import Dataset
-from backend.demo import add_demo
 from backend.intake import Intake
 from backend.problems import not_found
 from backend.storage import write_atomically
@@ -67,20 +66,7 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
     except BaseException:
         await run_in_threadpool(intake.discard_upload, dataset_id)
         raise
-    return await run_in_threadpool(_fetch, intake, dataset_id)
-
-
-@router.post(
-    "/datasets/demo",
-    status_code=201,
-    responses={200: {"model": DatasetOut, "description": "The demo data set was here already"}},
-)
-def create_demo(storage: StorageDep, intake: IntakeDep, response: Response) -> DatasetOut:
-    """Draw 300 synthetic images in three classes into a data set, which takes seconds; one that is here is returned."""
-    dataset_id, new = add_demo(intake, storage)
-    if not new:
-        response.status_code = 200
-    return _fetch(intake, dataset_id)
+    return await run_in_threadpool(fetch, intake, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/files", openapi_extra=upload_body("files", many=True, **_FILES_HELP))
@@ -91,14 +77,14 @@ async def add_files(dataset_id: str, request: Request, storage: StorageDep, inta
     with storage.scratch(used_bytes=used) as batch:
         fields = await receive(request, storage, batch)
         await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
-    return await run_in_threadpool(_fetch, intake, dataset_id)
+    return await run_in_threadpool(fetch, intake, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/finish", status_code=202)
 def finish_dataset(dataset_id: str, intake: IntakeDep) -> DatasetOut:
     """End an upload. The images are checked in the background; what cannot be used at all is refused at once."""
     intake.finish(dataset_id)
-    return _fetch(intake, dataset_id)
+    return fetch(intake, dataset_id)
 
 
 @router.get("/datasets")
@@ -188,7 +174,8 @@ def _make_thumbnail(source: Path, file: str, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _fetch(intake: Intake, dataset_id: str) -> DatasetOut:
+def fetch(intake: Intake, dataset_id: str) -> DatasetOut:
+    """Return a data set as routes answer with it."""
     with intake.database.session() as session:
         dataset = session.get(Dataset, dataset_id)
     if dataset is None:

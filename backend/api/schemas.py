@@ -127,6 +127,21 @@ class ImageOut(BaseModel):
     url: str
 
 
+class DemoImage(BaseModel):
+    """A synthetic image outside the demo data set; ``url`` is the file itself."""
+
+    file: str
+    url: str
+
+
+class DemoOut(BaseModel):
+    """What the demo is called, its classes, and images to classify."""
+
+    name: str
+    classes: list[str]
+    images: list[DemoImage]
+
+
 class ImageList(BaseModel):
     """A page of images."""
 

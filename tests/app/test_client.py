@@ -15,6 +15,7 @@ DATASETS = {"items": [{"id": "a", "created": "1"}, {"id": "b", "created": "2"}]}
 PROBLEM = {"title": "T", "detail": "The rank is 0. Use 8.", "code": "rank"}
 ANSWERS: dict[str, tuple[int, str, str]] = {
     "/api/v1/datasets": (200, "application/json", json.dumps(DATASETS)),
+    "/api/v1/demo": (200, "application/json", json.dumps({"classes": ["a"], "images": []})),
     "/api/v1/datasets/demo": (201, "application/json", json.dumps({"id": "d"})),
     "/api/v1/models": (422, "application/problem+json", json.dumps(PROBLEM)),
     "/api/v1/jobs": (502, "text/html", "<html>Bad gateway, nginx</html>"),
@@ -69,6 +70,7 @@ def test_the_address_may_name_the_api_or_not(address: str, ending: str) -> None:
 
 def test_the_demo_is_asked_for_by_its_own_address(address: str) -> None:
     assert ask(address, "add_demo") == {"id": "d"}
+    assert ask(address, "demo")["classes"] == ["a"]
 
 
 def test_a_refusal_is_its_own_sentence(address: str) -> None:

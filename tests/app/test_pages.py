@@ -190,6 +190,13 @@ def test_the_demo_is_offered_and_says_what_it_does_while_it_is_drawn() -> None:
     assert 'role="status"' in waiting and "<progress" in waiting and "300 synthetic images" in waiting
 
 
+def test_images_of_the_demo_are_offered_only_where_a_model_knows_their_classes() -> None:
+    demo = {"classes": ["a", "b"], "images": [{"file": "x.png", "url": f"/x{HOSTILE}"}, {"file": "y.png", "url": "/y"}]}
+    assert classify.render_demo([model(classes=["a", "c"])], demo) == ""
+    offered = classify.render_demo([model(classes=["a", "c"]), model(classes=["b", "a"])], demo)
+    assert f'data-demo="{escape("/x" + HOSTILE)} /y"' in offered and "2 drawn images" in offered
+
+
 def test_classes_without_images_are_counted_as_none() -> None:
     html = data.render_classes([{"name": "a", "count": 0}], {"splits": {}})
     assert "<b>0</b>" in html

@@ -17,7 +17,7 @@ DRAWING_MS = 180_000
 CONTROLS = {
     "data": ("#data-upload label:has(#upload-folder)", "#data-demo", "#data-detail a[href='#train']"),
     "train": ("#train-start", "#train-job a[href='#classify']"),
-    "classify": ("#classify-model select", "#classify-drop label:has(#classify-images)", "a[download]"),
+    "classify": ("#classify-model select", "#classify-drop label:has(#classify-images)", "#classify-demo button"),
     "analyse": ("#analyse-choice select[name=model]", "#analyse-choice select[name=cls]", "#plot-energy a[download]"),
     "models": ("#models-list button[data-action=card]", "#models-list a[download]"),
 }
@@ -82,6 +82,11 @@ def test_an_empty_page_leads_from_the_demo_to_both_plots(studio: Studio, unseen:
     done.get_by_role("link", name="Classify images").click()
     results = studio.classify(unseen[1:2])
     expect(results.locator(".chance")).to_have_count(3)
+    page.get_by_role("button", name="Classify demo images").click()
+    expect(results.locator(".result[data-state=read]")).to_have_count(3)
+    page.wait_for_function(
+        "[...document.querySelectorAll('img[data-local]')].every(image => image.naturalWidth == 224)"
+    )
     results.get_by_role("link", name="See what it learned").click()
     studio.plots_are_drawn()
     page.locator("#analyse-figures").get_by_role("link", name="Go to Models").click()

@@ -95,6 +95,19 @@ def nothing_stored(settings: Settings) -> bool:
     return not any(list(folder.iterdir()) for folder in folders)
 
 
+def test_images_to_classify_are_none_of_the_data_set(studio: Studio) -> None:
+    found = studio.http.get(f"{API}/demo").json()
+    assert (found["name"], found["classes"]) == (demo.NAME, list(CLASSES))
+    inside = {content for _, content in files(300, dicom_share=0)}
+    assert len(found["images"]) == len(CLASSES)
+    for image in found["images"]:
+        answer = studio.http.get(image["url"])
+        assert answer.headers["content-type"] == "image/png" and image["url"].endswith(image["file"])
+        assert answer.content not in inside
+        assert Image.open(io.BytesIO(answer.content)).size == (224, 224)
+    assert_problem(studio.http.get(f"{API}/demo/images/other.png"), 404, "image-not-found")
+
+
 def test_images_uploaded_beside_it_stay_their_own(studio: Studio) -> None:
     demo_id = studio.http.post(f"{API}/datasets/demo").json()["id"]
     other = dict(files(12, seed=5))
