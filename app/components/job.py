@@ -101,7 +101,7 @@ def _render_end(job: dict[str, Any]) -> str:
         sentence = error.get("detail") or error.get("title") or "The training ended early. The server's log says more."
         return alert(sentence, title="The training did not finish.")
     if job["state"] == "cancelled":
-        return alert("This training was stopped. Start it again on the left whenever you like.", kind="info")
+        return alert("This training was stopped. Start it again whenever you like.", kind="info")
     if job["state"] == "succeeded":
         model_id = escape(job.get("model_id") or "")
         return (

@@ -78,7 +78,7 @@ def build(backend: Backend) -> dict[str, Any]:
 
 def render_waiting() -> str:
     """What stands in the place of results before there are any."""
-    return empty("No results yet", "Choose one or more images on the left. Each gets a label and its probabilities.")
+    return empty("No results yet", "Choose one or more images. Each gets a label and its probabilities.")
 
 
 def render_picker(models: list[dict[str, Any]]) -> str:

@@ -93,6 +93,18 @@ def test_an_empty_page_leads_from_the_demo_to_both_plots(studio: Studio, unseen:
     expect(page.locator("#models-list tbody tr")).to_have_count(1)
 
 
+def test_a_demo_that_cannot_be_drawn_is_answered_in_a_plain_sentence(browser: Browser, tmp_path: Path) -> None:
+    with running_server(tmp_path, WARA_MIN_FREE_MB="999999999") as address:
+        watch = Watch(address)
+        studio = Studio(browser, address, watch)
+        studio.open()
+        studio.page.get_by_role("button", name="Try the demo").click()
+        expect(studio.page.locator("#data-detail [role=alert]")).to_contain_text("not enough disk space")
+        expect(studio.page.locator("#data-detail section[data-state=drawing]")).to_have_count(0)
+        studio.context.close()
+        assert watch.seen == []
+
+
 @pytest.fixture
 def first_run(base: str) -> None:
     """The demo and one model; made here only when this test runs without the one before."""
