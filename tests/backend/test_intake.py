@@ -152,13 +152,13 @@ def test_a_data_set_deleted_while_an_order_was_checked_is_a_404(studio: Any, mon
     from backend.api import jobs
 
     dataset_id = studio.ready(study(5))["id"]
-    check = jobs._check_recipe
+    check = jobs.checked_recipe
 
     def slow(*arguments: Any) -> None:
         check(*arguments)
         assert studio.http.delete(f"/api/v1/datasets/{dataset_id}").status_code == 204
 
-    monkeypatch.setattr(jobs, "_check_recipe", slow)
+    monkeypatch.setattr(jobs, "checked_recipe", slow)
     order = {"dataset_id": dataset_id, "backbone": "vit_tiny_untrained"}
     answer = studio.http.post("/api/v1/jobs", json=order)
     assert (answer.status_code, answer.json()["code"]) == (404, "data-set-not-found")
