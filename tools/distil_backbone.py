@@ -160,7 +160,7 @@ class Training:
             lr=plan.lr, betas=(0.9, 0.98),
         )  # fmt: skip
         self.step, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
-        views, _ = self._views(torch.Generator().manual_seed(plan.seed), plan.small, 256)
+        views = self._views(torch.Generator().manual_seed(plan.seed), plan.small, 256)
         self.teacher.calibrate(normalised(views))
 
     def start_from(self, file: Path) -> None:
@@ -194,7 +194,7 @@ class Training:
         # Every step has numbers of its own, so that one that goes on later draws what it would have drawn.
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step + 1)
         side, count = (plan.large, plan.batch // 4) if large else (plan.small, plan.batch)
-        views, _ = self._views(generator, side, count)
+        views = self._views(generator, side, count)
         inputs = normalised(views).to(self.device)
         with autocast(self.device, "auto"):
             wanted = self.teacher(inputs)
@@ -211,9 +211,9 @@ class Training:
                 ours.lerp_(theirs, 1 - decay)
         return float(loss.detach())
 
-    def _views(self, generator: torch.Generator, side: int, count: int) -> tuple[Tensor, Tensor]:
+    def _views(self, generator: torch.Generator, side: int, count: int) -> Tensor:
         chosen = self.images.choose(count, self.plan.drawn_share, generator)
-        return draw_views(self.images.read(chosen), side, generator), chosen
+        return draw_views(self.images.read(chosen), side, generator)
 
     def save(self, file: Path) -> None:
         """Write everything that going on needs, or nothing."""

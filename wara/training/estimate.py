@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import sys
 import time
@@ -134,7 +135,7 @@ def estimate(warm_up: WarmUp, recipe: Recipe, images: dict[str, int]) -> list[Es
         images: number of images on the sides ``train``, ``val`` and ``test``.
     """
     fast, slow = _quarters(warm_up.step_s)
-    steps = max(1, round(images.get("train", 0) / recipe.batch_size + 0.49))
+    steps = max(1, math.ceil(images.get("train", 0) / recipe.batch_size))
     judged = images.get("val", 0) * warm_up.image_s
     last = (images.get("val", 0) + images.get("test", 0)) * warm_up.image_s + warm_up.start_s
     found = []
