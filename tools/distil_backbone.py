@@ -60,10 +60,10 @@ class Plan:
     large: int = 224
     large_share: float = 0.15
     batch: int = 128
-    lr: float = 1.5e-3
+    lr: float = 4e-3
     weight_decay: float = 0.05
     drawn: int = 6_000
-    drawn_share: float = 0.35
+    drawn_share: float = 0.4
     average: float = 0.999
     seed: int = 0
 
@@ -152,13 +152,7 @@ class Training:
         self.averaged.load_state_dict(self.student.state_dict())
         self.averaged.requires_grad_(False)
         set_fused_attention(self.student, device, training=True)
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.student.parameters() if p.dim() > 1], "weight_decay": plan.weight_decay},
-                {"params": [p for p in self.student.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-            ],
-            lr=plan.lr, betas=(0.9, 0.98),
-        )  # fmt: skip
+        self.optimisers = _optimisers(self.student, plan)
         self.step, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
         views = self._views(torch.Generator().manual_seed(plan.seed), plan.small, 256)
         self.teacher.calibrate(normalised(views))
@@ -189,8 +183,9 @@ class Training:
 
     def _one_step(self) -> float:
         plan, large = self.plan, self.step >= self.plan.steps[0]
-        for group in self.optimiser.param_groups:
-            group["lr"] = plan.lr * _rate(self.step, sum(plan.steps))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.lr * _rate(self.step, sum(plan.steps))
         # Every step has numbers of its own, so that one that goes on later draws what it would have drawn.
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step + 1)
         side, count = (plan.large, plan.batch // 4) if large else (plan.small, plan.batch)
@@ -200,10 +195,11 @@ class Training:
             wanted = self.teacher(inputs)
             found = self.student(inputs)
         loss = loss_of(found, wanted)
-        self.optimiser.zero_grad()
+        self.student.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.step += 1
         decay = min(plan.average, self.step / (self.step + 20))
         with torch.no_grad():
@@ -219,8 +215,8 @@ class Training:
         """Write everything that going on needs, or nothing."""
         state = {
             "student": self.student.state_dict(), "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds,
-            "history": self.history, "plan": asdict(self.plan),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers], "step": self.step,
+            "seconds": self.seconds, "history": self.history, "plan": asdict(self.plan),
         }  # fmt: skip
         part = file.with_suffix(".part")
         torch.save(state, part)
@@ -237,7 +233,8 @@ class Training:
             raise SystemExit(f"{file} was made with {state['plan']}. Use those numbers, or another work folder.")
         self.student.load_state_dict(state["student"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
 
     def export(self, out: Path, teacher: str) -> None:
@@ -251,6 +248,26 @@ class Training:
             "hours": round(self.seconds / 3600, 2), "loss": self.history,
         }  # fmt: skip
         out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _optimisers(student: Student, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
+    """Return Muon for the matrices of the blocks and AdamW for the rest, both with steps of AdamW's size.
+
+    Muon (Jordan et al., 2024) makes each step of a matrix orthogonal; it gets as far as AdamW in fewer views.
+    """
+    blocks = [p for p in student.backbone.blocks.parameters() if p.dim() == 2]
+    inside = set(map(id, blocks))
+    rest = [p for p in student.parameters() if id(p) not in inside]
+    return (
+        torch.optim.Muon(blocks, lr=plan.lr, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.dim() > 1], "weight_decay": plan.weight_decay},
+                {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+            ],
+            lr=plan.lr, betas=(0.9, 0.98),
+        ),
+    )  # fmt: skip
 
 
 def _rate(step: int, steps: int) -> float:
