@@ -360,16 +360,10 @@ def wait_for(command: list, environment: dict) -> int:
 
 def demo(backbone: str) -> int:
     """Take a synthetic sample through check, train, predict and analyse, as a person would at the command line."""
-    listed = os.environ.get("WARA_BACKBONES", "").split(",")[0].strip()
-    backbone = backbone or listed or "vit_tiny_untrained"
+    backbone = backbone or "embedded"
     numbered = (ROOT / "runs" / f"demo-{number}" for number in range(1, 10000))
     folder = next(path for path in numbered if not path.exists())
     sample, unseen, run = folder / "synthetic-sample", folder / "synthetic-unseen", folder / "run"
-    if backbone == "vit_tiny_untrained":
-        say(
-            "No pretrained backbone is set (--backbone, or WARA_BACKBONES), so the demo uses an untrained one: "
-            "it shows the workflow, and its scores mean nothing beyond that."
-        )
     steps = [
         ("Drawing synthetic images", ["wara.demo", sample]),
         ("Drawing others to classify", ["wara.demo", unseen, "--images", "9", "--seed", "1"]),
@@ -389,8 +383,9 @@ def demo(backbone: str) -> int:
         if code != 0:
             raise Stop(f"The demo stopped at '{title}' (exit code {code}); the message above says why.")
     say(f"\nThe demo is done; its images are synthetic. Results: {folder}")
-    for name in ("run/card.md", "run/metrics.json", "run/figures", "predictions.csv", "analysis"):
-        say(f"  {folder / name}")
+    figures = sorted([*(run / "figures").glob("*.png"), *(folder / "analysis").glob("*.png")])
+    for path in (run / "card.md", run / "metrics.json", folder / "predictions.csv", *figures):
+        say(f"  {path}")
     return 0
 
 

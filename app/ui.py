@@ -101,7 +101,7 @@ def build(backend: Backend) -> gr.Blocks:
             return render_header(health, jobs), bar, health
 
         async def beat(health: dict[str, Any] | None, watching: str | None) -> tuple[Any, ...]:
-            if health is None:
+            if health is None or health.get("device") is None:  # right after the start
                 return *(await greet()), gr.skip(), gr.skip(), watching
             try:
                 jobs = await backend.jobs()

@@ -13,10 +13,10 @@ from sqlalchemy import select
 from backend.db import Backbone, Database
 from backend.settings import Settings
 from backend.storage import Storage, StoredFile
+from wara.backbone_choices import BackboneInfo, hub_allowed, list_backbones
 from wara.errors import InputError
 
 if TYPE_CHECKING:
-    from wara.backbones import BackboneInfo
     from wara.training.recipe import Recipe
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
@@ -32,7 +32,7 @@ class Offer:
 
 
 class BackboneRegistry:
-    """Knows the backbones of the settings, of uploads, of the hub, and the untrained one."""
+    """Knows the embedded backbone, those of the settings, of uploads and of the hub, and the untrained one."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._settings = settings
@@ -41,8 +41,6 @@ class BackboneRegistry:
 
     def offers(self) -> list[Offer]:
         """Return what can be chosen, the best first."""
-        from wara.backbones import list_backbones  # brings torch along, which takes seconds
-
         originals = {}
         with self._database.session() as session:
             for row in session.scalars(select(Backbone).order_by(Backbone.created)):
@@ -125,13 +123,11 @@ def check_fits(offer: Offer, recipe: Recipe) -> None:
 
 def _of_hub(name: str) -> Offer | None:
     """Return a backbone that is in no list but that the hub may have, where the hub may be asked at all."""
-    import timm
-
-    from wara.backbones import BackboneInfo, hub_allowed
-
     # A name and perhaps a tag of weights; nothing in it can be a path or another repository.
     if not hub_allowed() or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name):
         return None
+    import timm  # brings torch along, which takes seconds
+
     if not timm.is_model(name.split(".")[0]):
         return None
     if "." in name and name not in timm.list_pretrained(f"{name.split('.')[0]}.*"):

@@ -1,10 +1,23 @@
-"""What jobs can run on: one slot a device."""
+"""What jobs can run on, one slot a device. ``python -m backend.devices WANTED`` looks and prints what it found."""
 
 from __future__ import annotations
 
-import functools
+import json
+import logging
+import os
 import platform
-from dataclasses import dataclass
+import subprocess
+import sys
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from threading import Lock, Thread
+
+from backend.jobs.process import ROOT
+
+COMMAND = (sys.executable, "-m", "backend.devices")
+LIMIT_S = 120.0
+
+log = logging.getLogger("backend.devices")
 
 
 @dataclass(frozen=True)
@@ -16,24 +29,70 @@ class Device:
     name: str
 
 
-@functools.cache
-def find_devices(wanted: str) -> tuple[Device, ...]:
-    """Return the devices that jobs may use.
+class Devices:
+    """Finds the devices once, in a process of its own: torch takes seconds to import, and this one has to answer.
 
     Args:
         wanted: ``auto`` for every CUDA device, else Apple's GPU, else the processor; or one device's name.
+        command: what looks, to which `wanted` is added; prints a JSON list.
     """
-    import torch  # seconds to import, so not before somebody asks
+
+    def __init__(self, wanted: str, command: tuple[str, ...] = COMMAND) -> None:
+        self._command = (*command, wanted)
+        self._answer: Future[tuple[Device, ...]] = Future()
+        self._thread: Thread | None = None
+        self._lock = Lock()
+
+    def look(self) -> None:
+        """Begin to look; does not wait. Looking a second time does nothing."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="devices", daemon=True)
+                self._thread.start()
+
+    def known(self) -> tuple[Device, ...] | None:
+        """Return the devices, or None while they are being looked for."""
+        self.look()
+        return self._answer.result() if self._answer.done() else None
+
+    def found(self) -> tuple[Device, ...]:
+        """Return the devices, once they are known; never empty."""
+        self.look()
+        return self._answer.result()
+
+    def _run(self) -> None:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        try:
+            ended = subprocess.run(
+                self._command, capture_output=True, text=True, timeout=LIMIT_S, check=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )  # fmt: skip
+            devices = tuple(Device(**fields) for fields in json.loads(ended.stdout))
+        except (subprocess.SubprocessError, OSError, ValueError, TypeError) as error:
+            log.error("Looking for devices failed: %s\n%s", error, getattr(error, "stderr", "") or "")
+            devices = ()
+        # The processor is always there, and a server without a device would never start what is queued.
+        self._answer.set_result(devices or (processor(),))
+
+
+def find_devices(wanted: str) -> tuple[Device, ...]:
+    """Look for devices in this process; see `Devices` for `wanted`."""
+    import torch
 
     cuda = [
         Device(f"cuda:{index}", "cuda", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())
     ]
     mps = [Device("mps", "mps", "Apple GPU")] if torch.backends.mps.is_available() else []
-    cpu = [Device("cpu", "cpu", _processor_name())]
+    cpu = [processor()]
     if wanted == "auto":
         return tuple(cuda or mps or cpu)
     chosen = [device for device in (*cuda, *mps, *cpu) if wanted in (device.spec, device.type)]
     return tuple(chosen or cpu)
+
+
+def processor() -> Device:
+    """Return the CPU, by the name that its maker gave it where the system tells."""
+    return Device("cpu", "cpu", _processor_name())
 
 
 def _processor_name() -> str:
@@ -45,3 +104,7 @@ def _processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "processor"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps([asdict(device) for device in find_devices(sys.argv[1])]))

@@ -22,7 +22,7 @@ from backend.api import router
 from backend.api.dependencies import Parts
 from backend.backbones import BackboneRegistry
 from backend.db import Database
-from backend.devices import find_devices
+from backend.devices import Devices
 from backend.estimates import Estimator
 from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("backend")
 
+WARM_UP_AFTER_S = 8.0
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DESCRIPTION = (
     "Upload medical images, fine-tune a vision transformer, classify, and look at the scale of detail it uses. "
@@ -90,13 +91,15 @@ def _assemble(settings: Settings) -> Parts:
     storage = Storage(settings.data_dir, min_free_mb=settings.min_free_mb, max_upload_mb=settings.max_upload_mb)
     database = Database(storage.database)
     intake = Intake(database, storage)
-    supervisor = Supervisor(settings, database, storage, intake, functools.partial(find_devices, settings.device))
+    devices = Devices(settings.device)
+    supervisor = Supervisor(settings, database, storage, intake, devices.found)
     return Parts(
         settings=settings,
         database=database,
         storage=storage,
         intake=intake,
         supervisor=supervisor,
+        devices=devices,
         backbones=BackboneRegistry(settings, database, storage),
         predictors=PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device)),
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
@@ -144,8 +147,11 @@ def _start(parts: Parts) -> None:
     parts.database.upgrade()
     parts.intake.start()
     parts.supervisor.start()
-    # torch takes seconds to import; meanwhile the pages are there already.
-    threading.Thread(target=_warm_up, args=(parts.settings.device,), name="warm-up", daemon=True).start()
+    parts.devices.look()
+    # torch takes seconds to import, in which this process answers slowly: the first page goes before it.
+    warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up)
+    warm_up.name, warm_up.daemon = "warm-up", True
+    warm_up.start()
 
 
 def _stop(parts: Parts) -> None:
@@ -155,7 +161,5 @@ def _stop(parts: Parts) -> None:
     parts.storage.release()
 
 
-def _warm_up(device: str) -> None:
+def _warm_up() -> None:
     import wara.backbones  # noqa: F401 - imported for its own sake
-
-    find_devices(device)

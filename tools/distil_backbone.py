@@ -29,12 +29,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tools.training_images import TrainingImages
-from tools.views import MEAN, STD, draw_views, normalised
+from tools.views import draw_views, normalised
+from wara.embedded import ARCHITECTURE, MEAN, STD
 from wara.training.device import autocast, resolve_device, set_fused_attention
 
-ARCHITECTURE: dict[str, Any] = {
-    "img_size": 224, "patch_size": 16, "embed_dim": 192, "depth": 7, "num_heads": 3, "num_classes": 0,
-}  # fmt: skip
 _MIDDLE = {"teacher": 6, "student": 4}  # blocks after which tokens are compared half way up
 
 

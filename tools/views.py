@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Means and deviations of the teacher's and the student's input (ImageNet's, as timm's DeiT has them).
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from wara.embedded import MEAN, STD
 
 
 def draw_views(images: Tensor, size: int, generator: torch.Generator) -> Tensor:

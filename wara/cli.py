@@ -84,7 +84,7 @@ def train(
         str | None, typer.Option(help="wara, tiny-wara, lora, linear-probe or full.", show_default="wara")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="NAME, NAME:FILE or vit_tiny_untrained.", show_default="vit_tiny_untrained")
+        str | None, typer.Option(help="embedded, NAME:FILE, NAME or vit_tiny_untrained.", show_default="embedded")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="quick, balanced or thorough.", show_default="quick")] = None,
     labels: Labels = None,
@@ -111,9 +111,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Fine-tune a backbone on a folder of images and write a run folder."""
-    from wara.backbones import UNTRAINED
+    from wara.backbone_choices import UNTRAINED
+    from wara.training import outputs
     from wara.training.run import train as train_run
 
+    if resume and recipe_file is None and (out / outputs.RECIPE).is_file():
+        recipe_file = out  # goes on with what it was started with, without naming it again
     recipe = _recipe(recipe_file, option or [], {
         "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
         "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
@@ -221,7 +224,7 @@ def main() -> None:
 
 def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recipe:
     """Return the recipe of a file, of KEY=VALUE pairs and of named options; the later goes before the earlier."""
-    from wara.backbones import UNTRAINED
+    from wara.embedded import EMBEDDED
     from wara.inference import recipe_of
     from wara.training import outputs
     from wara.training.recipe import Recipe
@@ -238,7 +241,7 @@ def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recip
         except json.JSONDecodeError:
             fields[key] = text
     fields.update({key: value for key, value in named.items() if value is not None})
-    spec = fields.pop("backbone", UNTRAINED)
+    spec = fields.pop("backbone", EMBEDDED)
     if not spec:
         raise InputError(
             "The weights file of this recipe's backbone is not where it was", seen=str(file),

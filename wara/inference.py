@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wara.backbones import UNTRAINED, Backbone, load_backbone
+from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
 from wara.home import remembered_weights
 from wara.imaging import read_square
@@ -152,9 +152,7 @@ def recipe_of(stored: dict[str, Any]) -> Recipe:
 
 def _spec_of(backbone: dict[str, Any]) -> str:
     """Return a spec from what is stored of a backbone; empty for a weights file that is not where it was."""
-    if backbone["source"] == "untrained":
-        return UNTRAINED
-    if backbone["source"] == "hub":
+    if backbone["source"] != "file":
         return str(backbone["name"])
     file = remembered_weights(backbone["sha256"])
     return f"{backbone['name']}:{file}" if file is not None else ""

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.backbones import BackboneRegistry
 from backend.db import Database, Dataset, Job, Model
+from backend.devices import Devices
 from backend.estimates import Estimator
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
@@ -29,6 +30,7 @@ class Parts:
     storage: Storage
     intake: Intake
     supervisor: Supervisor
+    devices: Devices
     backbones: BackboneRegistry
     predictors: PredictorCache
     estimates: Estimator
@@ -77,9 +79,9 @@ def get_predictors(parts: PartsDep) -> PredictorCache:
     return parts.predictors
 
 
-def get_settings(parts: PartsDep) -> Settings:
+def get_devices(parts: PartsDep) -> Devices:
     """Return the server's part of this name."""
-    return parts.settings
+    return parts.devices
 
 
 StorageDep = Annotated[Storage, Depends(get_storage)]
@@ -87,7 +89,7 @@ IntakeDep = Annotated[Intake, Depends(get_intake)]
 SupervisorDep = Annotated[Supervisor, Depends(get_supervisor)]
 BackbonesDep = Annotated[BackboneRegistry, Depends(get_backbones)]
 PredictorsDep = Annotated[PredictorCache, Depends(get_predictors)]
-SettingsDep = Annotated[Settings, Depends(get_settings)]
+DevicesDep = Annotated[Devices, Depends(get_devices)]
 
 
 def get_dataset(dataset_id: str, session: SessionDep) -> Dataset:

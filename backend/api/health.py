@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from backend.api.dependencies import BackbonesDep, SettingsDep, StorageDep, SupervisorDep
+from backend.api.dependencies import BackbonesDep, DevicesDep, StorageDep, SupervisorDep
 from backend.api.schemas import DeviceInfo, Health, QueueInfo
-from backend.devices import find_devices
 from wara import __version__
 
 router = APIRouter(tags=["health"])
@@ -18,14 +17,14 @@ NO_BACKBONE = (
 
 
 @router.get("/health")
-def health(settings: SettingsDep, storage: StorageDep, supervisor: SupervisorDep, backbones: BackbonesDep) -> Health:
-    """Return version, device, free disk space, jobs and a notice when something is missing."""
-    device = find_devices(settings.device)[0]
+def health(devices: DevicesDep, storage: StorageDep, supervisor: SupervisorDep, backbones: BackbonesDep) -> Health:
+    """Return version, device (null right after the start), disk space, jobs, and a notice when something is missing."""
+    known = devices.known()
     pretrained = sum(offer.info.pretrained and offer.info.available for offer in backbones.offers())
     return Health(
         status="ok",
         version=__version__,
-        device=DeviceInfo(type=device.type, name=device.name),
+        device=None if known is None else DeviceInfo(type=known[0].type, name=known[0].name),
         disk_free_mb=int(storage.free_mb()),
         jobs=QueueInfo(**supervisor.counts()),
         backbones_available=pretrained,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from backend.api.dependencies import Parts
 from backend.api.schemas import JobIn
 from backend.backbones import Offer, check_fits
-from backend.devices import find_devices
 from wara.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def checked_recipe(order: JobIn, offer: Offer, parts: Parts) -> Recipe:
             code="recipe-unknown-option",
         )
     recipe = Recipe.from_preset(order.preset, method=order.method, backbone=offer.info.spec, **order.recipe)
-    offered = sorted({device.type for device in find_devices(parts.settings.device)})
+    offered = sorted({device.type for device in parts.devices.found()})
     if recipe.device not in ("auto", *offered):
         raise InputError(
             "This server does not offer the device of the recipe",

@@ -57,7 +57,7 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     version: str
-    device: DeviceInfo
+    device: DeviceInfo | None
     disk_free_mb: int
     jobs: QueueInfo
     backbones_available: int

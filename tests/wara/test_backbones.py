@@ -1,15 +1,23 @@
-"""Backbones from files, the hub that is not there, and the untrained one."""
+"""The embedded backbone, those from files, the hub that is not there, and the untrained one."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from sklearn.linear_model import RidgeClassifier
 
-from wara.backbones import UNTRAINED, list_backbones, load_backbone, outline_backbone
+from wara import embedded
+from wara.backbone_choices import UNTRAINED, list_backbones
+from wara.backbones import load_backbone, outline_backbone
+from wara.demo_drawing import CLASSES, render
+from wara.embedded import ARCHITECTURE, EMBEDDED
 from wara.errors import InputError
 
 NAME = "vit_tiny_patch16_224"
@@ -58,7 +66,7 @@ def test_another_image_size_resizes_the_position_embedding(weights: Path) -> Non
 
 @pytest.mark.parametrize("size", [8, 16, 100])
 def test_an_image_size_that_does_not_fit_the_patches_is_refused(weights: Path, size: int) -> None:
-    for spec in (f"{NAME}:{weights}", UNTRAINED):
+    for spec in (f"{NAME}:{weights}", EMBEDDED, UNTRAINED):
         with pytest.raises(InputError, match="Use a multiple of 16, at least 32"):
             load_backbone(spec, 2, image_size=size)
 
@@ -90,7 +98,6 @@ def test_a_file_of_another_architecture_is_refused_with_a_shape(weights: Path) -
         ("deit_tiny_patch16_22", "Did you mean deit_tiny_patch16_224"),
         ("resnet18:none.pth", "does not exist"),
         (f"{NAME}:none.safetensors", "does not exist"),
-        ("embedded", "no embedded backbone"),
         (NAME, "model hub is switched off"),
         (f"{NAME}.nope", "has no weights of this name"),
         ("deit_tiny_distilled_patch16_224", "two classifiers"),
@@ -127,13 +134,57 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_list_puts_files_first_and_the_untrained_last(weights: Path) -> None:
-    found = list_backbones(weights.parent)
+def test_the_list_puts_the_embedded_first_and_the_untrained_last(weights: Path, tmp_path: Path) -> None:
+    found = list_backbones((f"{NAME}:{weights}", f"vit_small_patch14_dinov2:{tmp_path / 'gone.pth'}"))
 
-    assert (found[0].name, found[0].source, found[0].available) == (NAME, "file", True)
-    assert (found[-1].spec, found[-1].pretrained) == (UNTRAINED, False)
-    assert not any(info.source == "hub" for info in found)  # offline
-    assert load_backbone(found[0].spec, 2).name == NAME
+    assert [(info.name, info.source, info.available, info.pretrained, info.input_size) for info in found] == [
+        (EMBEDDED, "embedded", True, True, 224), (NAME, "file", True, True, 224),
+        ("vit_small_patch14_dinov2", "file", False, True, None), (UNTRAINED, "untrained", True, False, 224),
+    ]  # fmt: skip
+    assert load_backbone(found[1].spec, 2).name == NAME
+
+
+def test_the_choices_are_told_without_torch() -> None:
+    script = "import sys; from wara.backbone_choices import list_backbones as told; told(); print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
+
+
+def test_the_embedded_backbone_is_there_small_and_sees_more_than_random_weights() -> None:
+    backbone = load_backbone(EMBEDDED, 3)
+
+    assert (backbone.size, backbone.patch_size, backbone.source, backbone.pretrained) == (224, 16, "embedded", True)
+    assert embedded.FILE.stat().st_size <= 8_000_000
+    assert backbone.model(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
+    torch.manual_seed(1)
+    assert load_backbone(EMBEDDED, 5).fingerprint == backbone.fingerprint
+
+    # Frozen features of drawn findings: a ridge fitted on some tells the others apart, better than random weights do.
+    pictures, targets = [], []
+    for number in range(90):
+        label = number % len(CLASSES)
+        pictures.append(render(CLASSES[label], np.random.default_rng([7, number]), 224))
+        targets.append(label)
+    images = torch.from_numpy(np.stack(pictures)).float().unsqueeze(1).expand(-1, 3, -1, -1)
+    images = (images - torch.tensor(embedded.MEAN).view(3, 1, 1)) / torch.tensor(embedded.STD).view(3, 1, 1)
+    right = {}
+    for name, model in (("embedded", backbone.model), ("random", timm.models.VisionTransformer(**ARCHITECTURE))):
+        model.reset_classifier(0)
+        with torch.inference_mode():
+            features = model.eval()(images).numpy()
+        fitted = RidgeClassifier(alpha=10.0).fit(features[:60], targets[:60])
+        right[name] = fitted.score(features[60:], targets[60:])
+    assert right["embedded"] >= 0.75 and right["embedded"] > right["random"] + 0.1, right
+
+
+def test_an_installation_without_the_embedded_weights_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(embedded, "FILE", tmp_path / "embedded.safetensors")
+
+    assert not list_backbones()[0].available
+    with pytest.raises(InputError, match="not in this installation"):
+        load_backbone(EMBEDDED, 2)
 
 
 def test_an_outline_takes_no_memory_and_refuses_what_loading_would() -> None:

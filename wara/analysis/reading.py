@@ -28,7 +28,7 @@ def read_subband_energy(data: Data, *, of: str = "update", cls: str | None = Non
     Raises:
         ValueError: if ``of`` or ``cls`` is unknown.
     """
-    shares = _by_scale(data, energy_rows(data, of, cls))
+    shares = shares_by_scale(data, energy_rows(data, of, cls))
     whose = "" if cls is None else f" for images of the class '{cls}'"
     what = "what fine-tuning adds" if of == "update" else "what the layer is given"
     how = f"Each row is one layer and adds up to 100 %; the stronger a cell's colour, the more of {what} has that size."
@@ -37,11 +37,11 @@ def read_subband_energy(data: Data, *, of: str = "update", cls: str | None = Non
         return f"{how} There is nothing to see{whose}: {nothing}."
     parts = _enumerate([f"{100 * share:.0f} % is {scale}" for scale, share in shares.items()])
     found = f"On average over the layers{whose}, {parts}."
-    given = _by_scale(data, energy_rows(data, "tokens", cls)) if of == "update" else None
+    given = shares_by_scale(data, energy_rows(data, "tokens", cls)) if of == "update" else None
     return " ".join(part for part in (how, found, _leaning(shares, given)) if part)
 
 
-def _by_scale(data: Data, rows: npt.NDArray[np.float64]) -> dict[str, float] | None:
+def shares_by_scale(data: Data, rows: npt.NDArray[np.float64]) -> dict[str, float] | None:
     """Return the mean share of each scale in words, coarse to fine; None where no layer has energy."""
     known = rows[np.isfinite(rows).all(axis=1)]
     if not len(known):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wara.analysis.figures import draw_singular_spectrum, draw_subband_energy
+from wara.analysis.figures import class_ratios, draw_classes, draw_singular_spectrum, draw_subband_energy
 from wara.analysis.singular_spectrum import singular_spectrum
 from wara.analysis.style import to_png
 from wara.analysis.subband_energy import SubbandEnergy
@@ -62,6 +62,8 @@ def write(folder: Path, measured: dict[str, dict[str, Any]], *, compare: dict[st
         f"{ENERGY}_tokens.png": draw_subband_energy(energy, of="tokens"),
         f"{SPECTRUM}.png": draw_singular_spectrum(spectrum, compare=compare),
     }
+    if len(class_ratios(energy)) > 1:
+        figures[f"{ENERGY}_classes.png"] = draw_classes(energy)
     for index, name in enumerate(energy["classes"], start=1):
         # Numbered, since a class may be called anything; the figure's title says its name.
         figures[f"{ENERGY}_class_{index}.png"] = draw_subband_energy(energy, cls=name)

@@ -207,7 +207,7 @@ def _elsewhere(source: PublicSet) -> str:
 
 
 def _require_network(source: PublicSet) -> None:
-    from wara.backbones import hub_allowed
+    from wara.backbone_choices import hub_allowed
 
     if not hub_allowed():
         raise InputError(

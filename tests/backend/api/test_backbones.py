@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from backend.backbones import check_fits
 from backend.settings import Settings
 from tests.backend.support import API, Studio, assert_problem, serve, settings_for, study
+from wara import embedded
 from wara.errors import InputError
 from wara.training.recipe import Recipe
 
@@ -25,30 +26,39 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_without_weights_the_server_says_what_is_missing(studio: Studio) -> None:
+def test_the_embedded_backbone_is_offered_first_without_any_setting(studio: Studio) -> None:
     items = studio.http.get(f"{API}/backbones").json()["items"]
     assert [(item["id"], item["pretrained"], item["available"]) for item in items] == [
-        ("vit_tiny_untrained", False, True)
-    ]
+        ("embedded", True, True), ("vit_tiny_untrained", False, True)
+    ]  # fmt: skip
     health = studio.http.get(f"{API}/health").json()
-    assert health["backbones_available"] == 0 and "untrained" in health["notice"]
-    assert health["device"]["type"] == "cpu" and health["device"]["name"]
+    assert health["backbones_available"] == 1 and health["notice"] is None
     assert health["disk_free_mb"] > 0
 
 
-def test_weights_of_the_settings_stand_first_under_a_name_without_a_path(tmp_path: Path, weights: Path) -> None:
+def test_without_any_weights_the_server_says_what_is_missing(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(embedded, "FILE", tmp_path / "gone.safetensors")
+    health = studio.http.get(f"{API}/health").json()
+    assert health["backbones_available"] == 0 and "untrained" in health["notice"]
+    order = {"dataset_id": studio.ready(study(5))["id"], "backbone": "embedded"}
+    assert_problem(studio.http.post(f"{API}/jobs", json=order), 422, "weights-missing")
+
+
+def test_weights_of_the_settings_are_offered_under_a_name_without_a_path(tmp_path: Path, weights: Path) -> None:
     missing = tmp_path / "gone.safetensors"
     settings = settings_for(tmp_path / "data", backbones=f"{NAME}:{weights},{NAME}:{missing}")
     with serve(settings) as client:
         studio = Studio(client)
         answer = studio.http.get(f"{API}/backbones")
         assert str(weights.parent) not in answer.text and str(tmp_path) not in answer.text
-        first, gone, _ = answer.json()["items"]
+        own, first, gone, _ = answer.json()["items"]
+        assert own["source"] == "embedded"
         assert (first["source"], first["pretrained"], first["available"], first["input_size"]) == (
             "file", True, True, 224,
         )  # fmt: skip
         assert not gone["available"] and gone["id"] != first["id"]
-        assert studio.http.get(f"{API}/health").json()["notice"] is None
 
         dataset = studio.ready(study(5))
         order: dict[str, Any] = {"dataset_id": dataset["id"], "backbone": gone["id"]}
@@ -73,7 +83,7 @@ def test_uploaded_weights_that_fit_are_offered(studio: Studio, weights: Path) ->
     assert added["label"] == f"{NAME} (mine.safetensors)" and added["source"] == "file"
     assert added["id"].startswith(f"{NAME}@")
     items = studio.http.get(f"{API}/backbones").json()["items"]
-    assert [item["id"] for item in items] == [added["id"], "vit_tiny_untrained"]
+    assert [item["id"] for item in items] == ["embedded", added["id"], "vit_tiny_untrained"]
 
 
 def test_the_same_weights_for_another_architecture_leave_the_first_alone(
@@ -89,7 +99,7 @@ def test_the_same_weights_for_another_architecture_leave_the_first_alone(
         assert {path: path.stat().st_ino for path in before} == before
     assert len(kept) == 2
     items = studio.http.get(f"{API}/backbones").json()["items"]
-    assert [(item["name"], item["available"]) for item in items[:2]] == [(NAME, True), ("vit_tiny_patch16_224", True)]
+    assert [(item["name"], item["available"]) for item in items[1:3]] == [(NAME, True), ("vit_tiny_patch16_224", True)]
 
 
 @pytest.mark.parametrize(
