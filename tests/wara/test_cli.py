@@ -57,7 +57,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *w
 
 
 def test_training_prints_the_metrics_and_is_quiet_where_there_is_no_terminal(images: Path, tmp_path: Path) -> None:
-    done = wara("train", images, "--out", tmp_path / "run", *QUICK)
+    done = wara("train", images, "--out", tmp_path / "run", "--backbone", "vit_tiny_untrained", *QUICK)
 
     assert done.returncode == 0
     assert "AUROC" in done.stdout
@@ -98,6 +98,26 @@ def test_a_recipe_file_repeats_a_run_and_options_go_before_it(run: Path, images:
     assert (tmp_path / "again" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
     recipe = json.loads((tmp_path / "x" / "recipe.json").read_text())
     assert (recipe["seed"], recipe["augment"], recipe["batch_size"]) == (5, "none", 8)
+
+
+def test_the_embedded_backbone_is_the_one_that_is_taken_when_none_is_named(run: Path) -> None:
+    stored = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["backbone"]
+    assert (stored["name"], stored["source"], stored["pretrained"]) == ("embedded", "embedded", True)
+    assert len(Predictor.load(run, device="cpu").classes) == 2
+
+
+def test_a_run_is_resumed_with_what_it_was_started_with(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--backbone", "vit_tiny_untrained", "--rank", "4", "--seed", "3", *QUICK]
+    assert wara("train", images, "--out", out, *options).returncode == 0
+    metrics = (out / "metrics.json").read_text(encoding="utf-8")
+
+    again = wara("train", images, "--out", out, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (out / "metrics.json").read_text(encoding="utf-8") == metrics
+
+    other = wara("train", images, "--out", out, "--resume", "--rank", "5")
+    assert other.returncode == 2 and "cannot be resumed with other options" in other.stderr
 
 
 def test_predictions_of_files_with_one_name_stay_apart(run: Path, images: Path, tmp_path: Path) -> None:

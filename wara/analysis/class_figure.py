@@ -75,7 +75,7 @@ def draw_classes(data: Data, *, examples: Mapping[str, Picture] | None = None, t
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_color(look.ink)
-        text.set_family(font_family())
+        text.set_fontfamily(font_family())
     return figure
 
 

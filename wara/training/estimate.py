@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,8 @@ def estimate(warm_up: WarmUp, recipe: Recipe, images: dict[str, int]) -> list[Es
     found = []
     for preset, values in PRESETS.items():
         own = {name: getattr(recipe, name) for name in values if getattr(recipe, name) != PRESETS[recipe.preset][name]}
-        epochs, patience = ({**values, **own}[name] for name in ("epochs", "patience"))
-        fewest = min(epochs, patience + 1)
+        fitted = replace(recipe, **{**values, **own}).for_images(images.get("train", 0))
+        epochs, fewest = fitted.epochs, min(fitted.epochs, fitted.patience + 1)
         found.append(
             Estimate(preset, fewest * (steps * fast + judged) + last, epochs * (steps * slow + judged) + last, epochs)
         )

@@ -13,9 +13,9 @@ from wara.errors import InputError
 
 METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": 5, "patience": 3},
-    "balanced": {"epochs": 15, "patience": 5},
-    "thorough": {"epochs": 40, "patience": 10},
+    "quick": {"epochs": 5, "patience": 3, "min_steps": 150},
+    "balanced": {"epochs": 15, "patience": 5, "min_steps": 450},
+    "thorough": {"epochs": 40, "patience": 10, "min_steps": 1200},
 }
 # Step sizes of AdamW at batch 32, a method: (adapter or backbone, head).
 _LEARNING_RATES: dict[str, tuple[float, float]] = {
@@ -42,7 +42,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _COUNTS = (
     ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4_096), ("rank", 1, 4_096), ("u", 1, 100_000),
     ("bootstrap", 1, 100_000), ("levels", 1, 16), ("image_size", 16, 2_048), ("seed", 0, 2**31 - 1),
-    ("projection_seed", 0, 2**31 - 1),
+    ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000),
 )  # fmt: skip
 _NUMBERS = (
     ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
@@ -62,6 +62,8 @@ class Recipe:
         preset: the preset that the other values started from.
         epochs: passes over the training images, at most.
         patience: epochs without a better validation AUROC after which training stops.
+        min_steps: few images make few steps an epoch; epochs (and patience with them) are raised until there are this
+            many steps in all. 0 where epochs were set by hand.
         batch_size: images a step.
         learning_rate: largest step size of the adapter (of the backbone for ``full``).
         head_learning_rate: largest step size of the head.
@@ -90,6 +92,7 @@ class Recipe:
     preset: str = "quick"
     epochs: int = 5
     patience: int = 3
+    min_steps: int = 0
     batch_size: int = 32
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-3
@@ -137,6 +140,8 @@ class Recipe:
             "learning_rate": rate, "head_learning_rate": head_rate, "rank": _RANKS.get(method, 8), **PRESETS[preset],
         }  # fmt: skip
         fields.update({key: value for key, value in overrides.items() if value is not None})
+        if overrides.get("epochs") is not None and overrides.get("min_steps") is None:
+            fields["min_steps"] = 0
         recipe = cls(backbone=backbone, method=method, preset=preset, **fields)
         recipe.validate()
         return recipe
@@ -147,6 +152,11 @@ class Recipe:
         if self.alpha is not None:
             return self.alpha
         return float(self.rank if self.method == "tiny-wara" else 2 * self.rank)
+
+    def for_images(self, count: int) -> Recipe:
+        """Return the recipe with as many epochs as `min_steps` asks for on `count` training images."""
+        epochs = max(self.epochs, math.ceil(self.min_steps / max(1, math.ceil(count / self.batch_size))))
+        return dataclasses.replace(self, epochs=epochs, patience=math.ceil(self.patience * epochs / self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""

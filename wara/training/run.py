@@ -105,6 +105,7 @@ def train(
             return finished
         _seed(recipe.seed, device)
         study, backbone = _read(data, out, recipe, labels, cache, emit)
+        recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
         model = build(backbone, recipe).to(device)
@@ -328,6 +329,7 @@ def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _require_same_options(stored: dict[str, Any], recipe: Recipe) -> None:
     """Refuse to take a finished run for one with other options."""
+    recipe = recipe.for_images(stored["data"]["splits"]["train"])
     now = recipe.to_dict() | {"backbone": recipe.backbone.partition(":")[0], "device": stored.get("device")}
     _require_same(stored | {"backbone": stored["backbone"]["name"]}, now)
 

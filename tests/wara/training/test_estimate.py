@@ -44,6 +44,11 @@ def test_the_time_is_steps_and_judgements_of_every_pass() -> None:
     assert quick.high_s < balanced.high_s < thorough.high_s
 
 
+def test_few_images_take_the_passes_that_training_would_give_them() -> None:
+    order = Recipe.from_preset("quick", backbone="x", batch_size=10)
+    assert [one.epochs for one in estimate(warm_up(), order, {"train": 100})] == [15, 45, 120]
+
+
 def test_passes_that_were_set_by_hand_hold_for_every_preset() -> None:
     assert [one.epochs for one in estimate(warm_up(), recipe(epochs=7, patience=9), {"train": 8})] == [7, 7, 7]
 

@@ -22,6 +22,19 @@ def test_an_override_replaces_the_preset_and_none_keeps_it() -> None:
     assert (recipe.epochs, recipe.rank) == (7, 8)
 
 
+def test_few_images_get_more_passes_so_that_there_are_steps_enough() -> None:
+    quick = Recipe.from_preset("quick", backbone="x")
+    few, many = quick.for_images(210), quick.for_images(4_708)
+    assert (few.epochs, few.patience) == (22, 14)  # 7 steps a pass, 150 wanted
+    assert (many.epochs, many.patience) == (5, 3)
+    assert few.for_images(210).epochs == few.epochs  # what a run stored is what it is resumed with
+    assert Recipe.from_preset(**few.to_dict()) == few
+
+
+def test_passes_that_were_set_by_hand_stay_as_they_are() -> None:
+    assert Recipe.from_preset("quick", backbone="x", epochs=2).for_images(10).epochs == 2
+
+
 def test_lora_and_wara_start_from_the_same_options() -> None:
     lora, wara = (Recipe.from_preset("quick", backbone="x", method=m).to_dict() for m in ("lora", "wara"))
     assert {key for key in lora if lora[key] != wara[key]} == {"method"}
