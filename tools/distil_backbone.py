@@ -240,6 +240,7 @@ class Training:
         out.parent.mkdir(parents=True, exist_ok=True)
         state = {k: v.detach().cpu().half().contiguous() for k, v in self.averaged.backbone.state_dict().items()}
         save_file(state, out)
+        out.chmod(0o644)  # the library gives it to its owner alone; a container's user has to read it
         about = {
             "architecture": ARCHITECTURE, "mean": MEAN, "std": STD, "teacher": teacher,
             "images": self.images.counts(), "plan": asdict(self.plan), "steps": self.step,

@@ -20,7 +20,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def base(tmp_path: object, browser: Browser) -> Iterator[str]:
-    """A server without any pretrained backbone. The browser comes first, so that none is started in vain."""
+    """A server with what the repository brings. The browser comes first, so that none is started in vain."""
     with running_server(tmp_path) as address:
         yield address
 

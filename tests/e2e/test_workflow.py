@@ -1,4 +1,4 @@
-"""From a folder of generated images to both plots, in a real browser, with the small untrained backbone."""
+"""From a folder of generated images to both plots, in a real browser, with the embedded backbone."""
 
 import csv
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.e2e.support import PAGES, TRAINING_MS, Studio, Watch, artefacts, draw, screenshots
+from tests.e2e.support import PAGES, STEP_MS, TRAINING_MS, Studio, Watch, artefacts, draw, screenshots
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def test_upload_train_refresh_classify_and_look_at_the_plots(
 ) -> None:
     page = studio.page
     studio.open()
-    expect(page.locator("#studio-notice")).to_contain_text("pretrained")
+    expect(page.locator("#studio-header .device")).not_to_be_empty(timeout=STEP_MS)  # found after the start
+    expect(page.locator("#studio-notice")).to_be_empty()
     studio.upload(images)
     detail = studio.uploaded(44)
     expect(detail.locator("#data-classes tbody tr").filter(has_text="narrow")).to_contain_text("20")
@@ -75,7 +76,8 @@ def test_upload_train_refresh_classify_and_look_at_the_plots(
     row = page.locator("#models-list tbody tr")
     expect(row).to_have_count(1)
     expect(row).to_contain_text("Rings by WaRA")
-    expect(row).to_contain_text("untrained")
+    expect(row).to_contain_text("embedded")
+    expect(row).not_to_contain_text("untrained")
     row.get_by_role("button", name="Card").click()
     expect(page.locator("#models-card-text")).to_contain_text("not a medical device")
     with page.expect_download() as archive:
