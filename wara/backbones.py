@@ -73,10 +73,10 @@ def load_backbone(spec: str, num_classes: int, *, image_size: int | None = None)
             another architecture, or weights that cannot be had offline.
     """
     if spec == EMBEDDED:
-        return _describe(_embedded(num_classes, image_size), EMBEDDED, EMBEDDED, embedded.FILE.name)
+        return describe(_embedded(num_classes, image_size), EMBEDDED, EMBEDDED, embedded.FILE.name)
     if spec == UNTRAINED:
         _require_size(image_size, 16)
-        return _describe(_untrained(num_classes, image_size or 224), UNTRAINED, "untrained", None)
+        return describe(_untrained(num_classes, image_size or 224), UNTRAINED, "untrained", None)
     name, colon, file = spec.partition(":")
     _require_architecture(name)
     options: dict[str, Any] = {"num_classes": num_classes}
@@ -87,8 +87,8 @@ def load_backbone(spec: str, num_classes: int, *, image_size: int | None = None)
         state = read_weights(path)
         model = _empty(name, options)
         fill(model, state, name, path.name)
-        return _describe(model, name, "file", path.name)
-    return _describe(_from_hub(name, options), name, "hub", None)
+        return describe(model, name, "file", path.name)
+    return describe(_from_hub(name, options), name, "hub", None)
 
 
 def outline_backbone(name: str, *, image_size: int | None = None) -> Backbone:
@@ -107,7 +107,7 @@ def outline_backbone(name: str, *, image_size: int | None = None) -> Backbone:
     options = {"num_classes": 2} if image_size is None else {"num_classes": 2, "img_size": image_size}
     with torch.device("meta"):
         model = _empty(name, options)
-    return _describe(model, name, "outline", None)
+    return describe(model, name, "outline", None)
 
 
 def _require_architecture(name: str) -> None:
@@ -273,7 +273,8 @@ def _hub_answers(timeout: float = 3.0) -> bool:
         return False
 
 
-def _describe(model: nn.Module, name: str, source: str, file: str | None) -> Backbone:
+def describe(model: nn.Module, name: str, source: str, file: str | None) -> Backbone:
+    """Return what a timm model is: its sizes, its input's means and deviations, its head, its fingerprint."""
     config = resolve_model_data_config(model)
     classifier = model.pretrained_cfg.get("classifier") or "head"  # type: ignore[union-attr,operator]
     embed: Any = next(m.patch_embed for m in model.modules() if hasattr(m, "patch_embed"))
