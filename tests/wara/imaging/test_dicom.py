@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from wara.errors import UnreadableImage
 from wara.imaging import check_image, read_image
-from wara.imaging.dicom import apply_window
+from wara.imaging.dicom_grey import apply_window
 from wara.imaging.image import MAX_PIXELS
 
 BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
@@ -272,5 +272,5 @@ def test_a_deflated_file_that_inflates_beyond_reason_is_refused(make_dicom, dico
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data = dicom_bytes(dataset)
     assert not read_image(data, "a").pixels.any()
-    monkeypatch.setattr("wara.imaging.dicom._MAX_INFLATED_BYTES", 100_000)
+    monkeypatch.setattr("wara.imaging.dicom_header._MAX_INFLATED_BYTES", 100_000)
     assert _refusal(data).code == "too-large"
