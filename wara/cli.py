@@ -29,13 +29,19 @@ app = typer.Typer(
 Labels = Annotated[Path | None, typer.Option(help="CSV with columns file, label and perhaps patient, split.")]
 Seed = Annotated[int, typer.Option(help="Seed of split, order and initialisation.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Frames = Annotated[
+    str | None, typer.Option(help="Of DICOM files of several images: first, middle or all.", show_default="middle")
+]
+Window = Annotated[
+    int | None, typer.Option(help="Number of the DICOM window, where files have several.", show_default="1")
+]
 BackboneFile = Annotated[str | None, typer.Option(help="NAME:FILE, when the weights file has moved since training.")]
 Data = Annotated[Path, typer.Argument(help="Folder or zip of images.")]
 Run = Annotated[Path, typer.Argument(help="Folder that train wrote.")]
 
 
 @app.command()
-def check(data: Data, labels: Labels = None, seed: Seed = 0) -> None:
+def check(data: Data, labels: Labels = None, seed: Seed = 0, frames: Frames = None, window: Window = None) -> None:
     """Read a data set and report what is in it, without training."""
     from wara.data.catalogue import read_catalogue
     from wara.data.checks import require_trainable
@@ -43,12 +49,15 @@ def check(data: Data, labels: Labels = None, seed: Seed = 0) -> None:
     from wara.data.report import data_report
     from wara.data.sources import open_source
     from wara.data.split import make_split
+    from wara.imaging.view import DEFAULT_VIEW, DicomView
 
+    shown = DicomView(frames or DEFAULT_VIEW.frames, DEFAULT_VIEW.window if window is None else window)
+    shown.validate()
     with RunView() as view:
         with open_source(data) as source:
             catalogue = read_catalogue(source, labels)
             catalogue, _ = ingest(
-                source, catalogue, on_progress=lambda done, total: view.progress("Reading", done, total)
+                source, catalogue, view=shown, on_progress=lambda done, total: view.progress("Reading", done, total)
             )
         report = data_report(catalogue)
         _print_report(view, report)
@@ -100,6 +109,8 @@ def train(
         bool | None, typer.Option("--class-balanced", help="Weigh rare classes more.", show_default=False)
     ] = None,
     fit: Annotated[str | None, typer.Option(help="pad, crop or stretch to a square.")] = None,
+    frames: Frames = None,
+    window: Window = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, order and initialisation.", show_default="0")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")] = None,
     recipe_file: Annotated[
@@ -120,7 +131,8 @@ def train(
     recipe = _recipe(recipe_file, option or [], {
         "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
         "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
-        "activation": activation, "class_balanced": class_balanced, "fit": fit, "seed": seed, "device": device,
+        "activation": activation, "class_balanced": class_balanced, "fit": fit, "frames": frames, "window": window,
+        "seed": seed, "device": device,
     })  # fmt: skip
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
@@ -151,6 +163,7 @@ def predict(
         predictions = predictor.predict(_contents(images))
         for p in predictions:
             what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
+            what += f", mean of {p.frames} frames" if p.frames > 1 else ""
             view.console.print(f"{escape(p.file)}: {escape(what)}")
         failed = sum(p.error is not None for p in predictions)
         if csv_file is not None:

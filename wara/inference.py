@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
 from wara.home import remembered_weights
-from wara.imaging import read_square
+from wara.imaging import read_squares
+from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
 from wara.training.methods import load
 from wara.training.recipe import Recipe
 
 _BATCH = 32
+# Files a batch where one file may hold hundreds of frames.
+_FILES_OF_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,15 @@ class Prediction:
         label: the most probable class, or None when the image cannot be read.
         probabilities: probability of each class, or None.
         error: why the image cannot be read, or None.
+        frames: of how many images the probabilities are the mean; more than 1 for DICOM files of several frames,
+            where the run was trained on all of them.
     """
 
     file: str
     label: str | None
     probabilities: dict[str, float] | None
     error: str | None = None
+    frames: int = 1
 
 
 class Predictor:
@@ -52,6 +58,7 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(recipe["classes"])
         self._precision = precision
         self._fit: str = recipe["image"]["fit"]
+        self.view = view_of(recipe)
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(backbone.std, device=device).view(1, 3, 1, 1) * 255)
         self._lock = threading.Lock()
@@ -98,26 +105,34 @@ class Predictor:
         Args:
             images: name and file content of each, or the reason why there is no content (a damaged zip member, say).
         """
-        return [prediction for batch in _batched(images, _BATCH) for prediction in self._predict_batch(batch)]
+        files = _FILES_OF_FRAMES if self.view.frames == "all" else _BATCH
+        return [prediction for batch in _batched(images, files) for prediction in self._predict_batch(batch)]
 
     def _predict_batch(self, batch: list[tuple[str, bytes | InputError]]) -> list[Prediction]:
         errors: dict[int, str] = {}
         squares: list[NDArray[np.uint8]] = []
+        counts: list[int] = []
         for position, (name, content) in enumerate(batch):
             try:
                 if isinstance(content, InputError):
                     raise content
-                squares.append(read_rgb_square(content, name, self.backbone.size, self._fit))
+                own = list(read_rgb_squares(content, name, self.backbone.size, self._fit, self.view))
             except InputError as error:
                 errors[position] = error.sentence()
-        rows = iter(self.probabilities(np.stack(squares)).tolist() if squares else [])
+                continue
+            squares += own
+            counts.append(len(own))
+        starts = range(0, len(squares), _BATCH)
+        found_rows = [self.probabilities(np.stack(squares[start : start + _BATCH])) for start in starts]
+        rows = iter(mean_of_frames(np.concatenate(found_rows), counts).tolist() if found_rows else [])
+        frames = iter(counts)
         found = []
         for position, (name, _) in enumerate(batch):
             if position in errors:
                 found.append(Prediction(name, None, None, errors[position]))
                 continue
             row = dict(zip(self.classes, next(rows), strict=True))
-            found.append(Prediction(name, max(row, key=lambda k: row[k]), row))
+            found.append(Prediction(name, max(row, key=lambda k: row[k]), row, frames=next(frames)))
         return found
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -133,14 +148,33 @@ class Predictor:
         return (images - self._mean) * self._scale
 
 
-def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
-    """Return an image as the (size, size, 3) square that training saw; grey is repeated.
+def read_rgb_squares(
+    content: bytes, name: str, size: int, fit: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of a file as the (size, size, 3) squares that training saw; grey is repeated.
 
     Raises:
         UnreadableImage: the image cannot be read.
     """
-    square, _ = read_square(content, name, size, fit)
-    return square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
+    for square, _ in read_squares(content, name, size, fit, view, frame):
+        yield square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
+
+
+def mean_of_frames(rows: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mean of each file's rows (files, k) from the rows of all (frames, k) and how many each file has."""
+    if len(rows) == len(counts):
+        return rows  # one each: nothing is rounded anew
+    starts = np.cumsum([0, *counts[:-1]])
+    means: NDArray[np.float64] = np.add.reduceat(rows, starts) / np.asarray(counts)[:, None]
+    return means
+
+
+def view_of(stored: dict[str, Any]) -> DicomView:
+    """Return how the run of a stored recipe.json looked at DICOM files; older runs took files of one image only."""
+    return DicomView(
+        stored.get("frames", DEFAULT_VIEW.frames),
+        stored.get("window", DEFAULT_VIEW.window),
+    )
 
 
 def recipe_of(stored: dict[str, Any]) -> Recipe:

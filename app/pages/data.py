@@ -31,7 +31,7 @@ UPLOAD = f"""
       <label class="button button-quiet">{icon("archive")}<span>Choose a zip</span>
         <input class="sr-only" type="file" accept=".zip,application/zip" data-part="zip" id="upload-zip"></label>
     </div>
-    <p class="hint">PNG, JPEG, TIFF, WebP, BMP and single-frame DICOM.</p>
+    <p class="hint">PNG, JPEG, TIFF, WebP, BMP and DICOM.</p>
   </div>
   <div class="demo">
     <p class="hint" id="data-demo-hint">No images at hand? 300 drawn ones in three classes show every step; they are

@@ -29,6 +29,7 @@ from backend.intake import Intake
 from backend.problems import not_found
 from backend.storage import write_atomically
 from backend.uploads import receive
+from wara.data.items import Item
 from wara.data.report import data_report
 from wara.data.sources import open_source
 from wara.errors import InputError
@@ -154,7 +155,7 @@ def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: S
     path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
     if not path.exists():
         with _decoding:
-            _make_thumbnail(intake.source(dataset), items[index].file, path)
+            _make_thumbnail(intake.source(dataset), items[index], path)
     return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 
@@ -165,9 +166,9 @@ def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
     return Response(status_code=204)
 
 
-def _make_thumbnail(source: Path, file: str, path: Path) -> None:
+def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
     with open_source(source) as opened:
-        square, _ = read_square(opened.read(file), file, THUMBNAIL_PIXELS, "pad")
+        square, _ = read_square(opened.read(item.path), item.file, THUMBNAIL_PIXELS, "pad", frame=item.frame)
     buffer = io.BytesIO()
     Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
     path.parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from wara.data.words import SPLITS
 
@@ -15,7 +16,7 @@ class Item:
     """One image.
 
     Attributes:
-        file: POSIX path relative to the data's top folder.
+        file: POSIX path relative to the data's top folder; for a frame of a file "scan.dcm#12".
         label: the class, as the folder or the table names it.
         patient: who it is of; from the table, else (after ``ingest``) a keyed hash of the DICOM patient ID.
         split: "train", "val" or "test" where the data says so.
@@ -23,6 +24,8 @@ class Item:
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
         width: columns of the image as stored, known after ``ingest``.
         height: rows of the image as stored, known after ``ingest``.
+        frame: number of the frame, from 1, where the item is one frame of a file; None where the file is one image.
+        spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
     """
 
     file: str
@@ -33,6 +36,19 @@ class Item:
     format: str | None = None
     width: int | None = None
     height: int | None = None
+    frame: int | None = None
+    spacing: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Take the spacing back from JSON, which knows no tuples."""
+        spacing: Any = self.spacing
+        if isinstance(spacing, list):
+            object.__setattr__(self, "spacing", tuple(spacing))
+
+    @property
+    def path(self) -> str:
+        """The file to read, relative to the data's top folder: ``file`` without the frame's number."""
+        return self.file if self.frame is None else frame_name_parts(self.file)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,17 @@ class Catalogue:
     def _count(self, items: Iterable[Item]) -> dict[str, int]:
         found = Counter(item.label for item in items)
         return {name: found.get(name, 0) for name in self.classes}
+
+
+def frame_name(path: str, frame: int) -> str:
+    """Return the name of one frame of a file, e.g. "scan.dcm#12"."""
+    return f"{path}#{frame}"
+
+
+def frame_name_parts(name: str) -> tuple[str, int | None]:
+    """Return file and frame of a name that ``frame_name`` made; the name and None where it is no such name."""
+    path, mark, number = name.rpartition("#")
+    return (path, int(number)) if mark and path and re.fullmatch(r"[1-9][0-9]{0,8}", number) else (name, None)
 
 
 def class_names(items: Iterable[Item]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from wara.data.items import Catalogue, Item, PassedOver, class_names
+from wara.data.items import Catalogue, Item, PassedOver, class_names, frame_name_parts
 from wara.data.sources import Source
 from wara.data.tables import Row, find_table, parse_table, resolve_files
 from wara.data.words import split_of
@@ -61,8 +61,16 @@ def read_catalogue(source: Source, labels: Path | str | None = None) -> Catalogu
 
 def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -> tuple[list[Item], list[PassedOver]]:
     found = resolve_files(rows, names, source.prefix, table)
-    items = [Item(name, row.label, row.patient, row.split) for row, name in zip(rows, found, strict=True)]
-    named = set(found)
+    items = [_item(row, name, source) for row, name in zip(rows, found, strict=True)]
+    named = {item.path for item in items}
+    both = sorted({item.file for item in items if item.frame is None} & {i.path for i in items if i.frame is not None})
+    if both:
+        raise InputError(
+            "The table names a file both as a whole and by its frames",
+            seen=f"{table}: {both[0]}",
+            remedy="Keep either the row of the file or the rows of its frames.",
+            code="csv-frames",
+        )
     passed_over = []
     for name in names:
         if name in named or name == table or PurePosixPath(name).suffix.lower() == ".csv":
@@ -70,6 +78,11 @@ def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -
         reason = "not named in the table" if is_image_name(name) else _not_an_image(name)
         passed_over.append(PassedOver(name, reason))
     return items, passed_over
+
+
+def _item(row: Row, name: str, source: Source) -> Item:
+    frame = None if name in source else frame_name_parts(name)[1]
+    return Item(name, row.label, row.patient, row.split, frame=frame)
 
 
 def _from_folders(names: list[str]) -> tuple[str, list[Item], list[PassedOver]]:
@@ -131,6 +144,6 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
 def _fingerprint(source: Source, items: list[Item]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for item in items:
-        facts = (item.file, item.label, item.patient or "", item.split or "", source.stamp(item.file))
+        facts = (item.file, item.label, item.patient or "", item.split or "", source.stamp(item.path))
         digest.update("\0".join(facts).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()

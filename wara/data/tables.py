@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wara.data.items import frame_name, frame_name_parts
 from wara.data.sources import Source, unreadable_file
 from wara.data.words import split_of
 from wara.errors import InputError
@@ -102,7 +103,7 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
     """Find each row's file among the names of the source.
 
     A file is taken as written; else relative to the folder that was seen through, or to the table's own folder;
-    else by its name alone, with or without the suffix, where that is unique.
+    else by its name alone, with or without the suffix, where that is unique. "scan.dcm#12" is frame 12 of such a file.
 
     Args:
         rows: the table's rows.
@@ -129,7 +130,12 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
         last = path.rsplit("/", 1)[-1]
         return by_name.get(last) or by_stem.get(last)
 
-    found = [find(row.file) for row in rows]
+    def find_frame(written: str) -> str | None:
+        path, frame = frame_name_parts(written.strip())
+        file = find(path) if frame is not None else None
+        return None if file is None or frame is None else frame_name(file, frame)
+
+    found = [find(row.file) or find_frame(row.file) for row in rows]
     missing = [row.file for row, name in zip(rows, found, strict=True) if name is None]
     if missing:
         raise InputError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from wara.errors import UnreadableImage
 from wara.imaging.fit import fit_square
 from wara.imaging.formats import sniff
 from wara.imaging.image import DecodedImage, Pixels
@@ -124,6 +125,13 @@ def _decode(data: bytes, name: str, at_least: int | None, view: DicomView, frame
             from wara.imaging.dicom import decode_dicom
 
             return decode_dicom(data, name, view, frame)
+        if frame not in (None, 1):
+            raise UnreadableImage(
+                f"The {kind} file holds one image, so no frame number {frame}",
+                seen=name,
+                remedy="Name the file without a number.",
+                code="frame-missing",
+            )
         from wara.imaging.raster import decode_raster
 
         return decode_raster(data, name, kind, at_least)

@@ -10,6 +10,7 @@ from typing import Any
 import pywt
 
 from wara.errors import InputError
+from wara.imaging.view import FRAMES, MOST_WINDOWS, DicomView
 
 METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -36,13 +37,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "fit": ("pad", "crop", "stretch"),
+    "frames": FRAMES,
 }
 
 # Limits that no sensible run meets; beyond them a number is a slip of the finger. (name, lowest, highest)
 _COUNTS = (
     ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4_096), ("rank", 1, 4_096), ("u", 1, 100_000),
     ("bootstrap", 1, 100_000), ("levels", 1, 16), ("image_size", 16, 2_048), ("seed", 0, 2**31 - 1),
-    ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000),
+    ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000), ("window", 1, MOST_WINDOWS),
 )  # fmt: skip
 _NUMBERS = (
     ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
@@ -81,6 +83,9 @@ class Recipe:
         projection_seed: seed of Tiny-WaRA's projections.
         image_size: side of the square input in pixels; None takes the backbone's.
         fit: how an image becomes square: ``"pad"`` keeps all of it, ``"crop"`` the centre, ``"stretch"`` distorts.
+        frames: which images are taken of a DICOM file of several: ``"first"``, ``"middle"`` or ``"all"``, each frame
+            then an image of its own and all of them of one patient.
+        window: number of the window that DICOM files are shown by, from 1; see `wara.imaging.DicomView`.
         seed: seed of split, order, augmentation and initialisation.
         device: ``"auto"`` takes CUDA, then MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 where the device has it.
@@ -114,6 +119,8 @@ class Recipe:
     projection_seed: int = 42
     image_size: int | None = None
     fit: str = "pad"
+    frames: str = "middle"
+    window: int = 1
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -157,6 +164,11 @@ class Recipe:
         """Return the recipe with as many epochs as `min_steps` asks for on `count` training images."""
         epochs = max(self.epochs, math.ceil(self.min_steps / max(1, math.ceil(count / self.batch_size))))
         return dataclasses.replace(self, epochs=epochs, patience=math.ceil(self.patience * epochs / self.epochs))
+
+    @property
+    def view(self) -> DicomView:
+        """How DICOM files are looked at."""
+        return DicomView(self.frames, self.window)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""

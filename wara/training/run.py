@@ -206,10 +206,13 @@ def _read(
         build(backbone, recipe)
         folder = cache or _own_cache(out)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}.pixels"
-        catalogue, store = ingest(
-            source, catalogue, size=backbone.size, fit=recipe.fit, store=path, on_progress=_reading(emit)
+        path = (
+            folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}-{recipe.frames}-{recipe.window}.pixels"
         )
+        catalogue, store = ingest(
+            source, catalogue, size=backbone.size, fit=recipe.fit, view=recipe.view, store=path,
+            on_progress=_reading(emit),
+        )  # fmt: skip
     assert store is not None
     require_trainable(catalogue)
     split = make_split(catalogue, recipe.seed)
