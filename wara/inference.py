@@ -160,6 +160,15 @@ def read_rgb_squares(
         yield square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
 
 
+def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
+    """Return an image as the (size, size, 3) square that training saw; of several frames the middle one.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    return next(read_rgb_squares(content, name, size, fit))
+
+
 def mean_of_frames(rows: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
     """Return the mean of each file's rows (files, k) from the rows of all (frames, k) and how many each file has."""
     if len(rows) == len(counts):

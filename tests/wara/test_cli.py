@@ -18,7 +18,7 @@ from pydicom.data import get_testdata_file
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from tests.wara.support import draw_folder, read_rows
+from tests.wara.support import draw_folder, read_rows, write_dicom
 from wara.cli import app, main
 from wara.inference import Predictor, read_rgb_square
 
@@ -137,6 +137,22 @@ def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -
     assert "24 images, 2 classes" in done.stdout
     assert "2 files passed over" in done.stdout
     assert "train" in done.stdout
+
+
+def test_check_counts_every_frame_where_all_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in range(8):
+        folder = tmp_path / "set" / "ab"[who % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_dicom(folder / f"{who}.dcm", np.full((3, 70, 70), who * 20, np.uint8), f"P{who}")
+    monkeypatch.setattr(sys, "argv", ["wara", "check", str(tmp_path / "set"), "--frames", "all"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert "24 images, 8 patients, 2 classes" in capsys.readouterr().out
+    assert "choice of frames is not known" in said(capsys, monkeypatch, "check", tmp_path / "set", "--frames", "last")
+    assert "no window number 2" in said(capsys, monkeypatch, "check", tmp_path / "set", "--window", "2")
 
 
 def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, tmp_path: Path) -> None:
@@ -290,6 +306,8 @@ def test_wrong_data_is_answered_in_plain_words(
         (["--option", "augment"], "not KEY=VALUE"),
         (["--option", "colour=red"], "Unknown option (seen: colour)"),
         (["--device", "cuda:9"], "The option device cannot be used"),
+        (["--frames", "last"], "The option frames cannot be used (seen: last). Use one of first, middle, all."),
+        (["--window", "0"], "The option window cannot be used (seen: 0)"),
     ],
 )
 def test_wrong_options_are_answered_in_plain_words(

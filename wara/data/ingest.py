@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
-from wara.data.items import Catalogue, Item, PassedOver, frame_name
+from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, frame_name
 from wara.data.pixels import PixelStore, PixelWriter
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
@@ -26,8 +26,6 @@ from wara.imaging.view import DEFAULT_VIEW, DicomView
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
 _AHEAD = 4
 _MAX_WORKERS = 16
-# What the patient of frames is called whose file names none, before a hash of the file.
-OF_ONE_FILE = "file-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from typing import Any
 
 from wara.data.words import SPLITS
 
+# What the patient of frames is called whose file names none, before a hash of the file.
+OF_ONE_FILE = "file-"
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom.data
 import pytest
 
-from wara.data import PixelStore, ingest, make_split, open_source, read_catalogue, write_split_csv
+from wara.data import PixelStore, data_report, ingest, make_split, open_source, read_catalogue, write_split_csv
 from wara.data.items import frame_name, frame_name_parts
 from wara.errors import InputError
 from wara.imaging import DicomView
@@ -48,6 +48,10 @@ def test_all_frames_are_items_of_one_patient_each_with_a_digest_of_its_own(stack
     catalogue, _ = _ingest(stacks, ALL)
     assert len(catalogue.items) == 90
     assert len({item.patient for item in catalogue.items}) == 6
+    assert (
+        "1 file of several frames without a patient number: each counts as a patient of its own."
+        in (data_report(catalogue)["warnings"])
+    )
     assert len({item.digest for item in catalogue.items}) == 90
     first = catalogue.items[1]
     assert (first.file, first.path, first.frame, first.spacing) == ("a/0.dcm#2", "a/0.dcm", 2, (10.0, 10.0))

@@ -186,7 +186,7 @@ def test_repeated_segments_are_found_by_their_byte():
 
 @pytest.mark.parametrize("numbers", [[1, 3, 5], [7, 1, 1], [0, 1, 4, 2, 1, 6, 0, 2, 1, 0, 0], []])
 def test_segments_that_break_the_rules_are_refused(numbers):
-    with pytest.raises(ValueError, match="segment|repetition|without entries"):
+    with pytest.raises(ValueError, match=r"segment|repetition|without entries"):
         read_segmented([8, 0, 16], np.array(numbers, "<u2").tobytes(), True)
 
 
