@@ -177,7 +177,9 @@ def test_the_embedded_backbone_is_there_small_and_sees_more_than_random_weights(
     assert right["embedded"] >= 0.75 and right["embedded"] > right["random"] + 0.1, right
 
 
-def test_an_installation_without_the_embedded_weights_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_installation_without_the_embedded_weights_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(embedded, "FILE", tmp_path / "embedded.safetensors")
 
     assert not list_backbones()[0].available

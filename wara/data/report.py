@@ -150,8 +150,8 @@ def _warnings(catalogue: Catalogue, report: dict[str, Any], copies: list[dict[st
         )
     elif of_one_file := len({item.path for item in catalogue.items if (item.patient or "").startswith(OF_ONE_FILE)}):
         found.append(
-            f"{_number(of_one_file, 'file')} of several frames without a patient number: each counts as a patient of its "
-            "own."
+            f"{_number(of_one_file, 'file')} of several frames without a patient number: each counts as "
+            "a patient of its own."
         )
     if report["patients"] is not None and any(item.patient is None for item in catalogue.items):
         missing = sum(item.patient is None for item in catalogue.items)
