@@ -23,6 +23,8 @@ class Item:
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
         width: columns of the image as stored, known after ``ingest``.
         height: rows of the image as stored, known after ``ingest``.
+        sex: as the table's column of that name writes it.
+        age: in years, from the table.
     """
 
     file: str
@@ -33,6 +35,8 @@ class Item:
     format: str | None = None
     width: int | None = None
     height: int | None = None
+    sex: str | None = None
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ def read_catalogue(source: Source, labels: Path | str | None = None) -> Catalogu
 
 def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -> tuple[list[Item], list[PassedOver]]:
     found = resolve_files(rows, names, source.prefix, table)
-    items = [Item(name, row.label, row.patient, row.split) for row, name in zip(rows, found, strict=True)]
+    items = [
+        Item(name, row.label, row.patient, row.split, sex=row.sex, age=row.age)
+        for row, name in zip(rows, found, strict=True)
+    ]
     named = set(found)
     passed_over = []
     for name in names:
@@ -131,6 +134,8 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
 def _fingerprint(source: Source, items: list[Item]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for item in items:
-        facts = (item.file, item.label, item.patient or "", item.split or "", source.stamp(item.file))
+        facts = [item.file, item.label, item.patient or "", item.split or "", source.stamp(item.file)]
+        if item.sex or item.age is not None:  # only then, so that stored pixels of other data sets stay valid
+            facts += [item.sex or "", str(item.age)]
         digest.update("\0".join(facts).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
