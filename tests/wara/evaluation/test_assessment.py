@@ -5,31 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.wara.evaluation.support import answered
 from wara.evaluation import evaluate
-from wara.evaluation.answers import fit_answers
 from wara.evaluation.assessment import assess
 from wara.evaluation.novelty import fit_novelty
 from wara.evaluation.patients import evaluate_patients
-from wara.evaluation.predictions import Predictions
-
-
-def answered(k=2, n=240, per_patient=1, **options):
-    rng = np.random.default_rng(1)
-    sides, raw = {}, {}
-    for name in ("val", "test"):
-        targets = (np.arange(n) // per_patient) % k
-        rows = np.exp(2 * rng.normal(size=(n, k)) + 3 * np.eye(k)[targets])
-        raw[name] = rows / rows.sum(axis=1, keepdims=True), targets
-    answers = fit_answers(*raw["val"], **options)
-    for name, (rows, targets) in raw.items():
-        calibrated = answers.calibrated(rows)
-        sides[name] = Predictions(
-            name, [f"{name}{i}.png" for i in range(n)], targets, answers.labels(calibrated), calibrated, rows,
-            answers.sets(calibrated), None,
-            [f"p{i // per_patient}" if per_patient > 1 else None for i in range(n)],
-            {"sex": ["F", "M"] * (n // 2), "age": ["30", None] * (n // 2)},
-        )  # fmt: skip
-    return sides, answers
 
 
 def test_names_that_were_there_stay_and_follow_the_answers():
