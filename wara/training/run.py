@@ -33,7 +33,7 @@ from wara.home import remember_weights
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
-from wara.training.figures import write_figures
+from wara.training.figures import write_curves, write_figures
 from wara.training.loop import Emit, Fit, fit
 from wara.training.methods import build, count_parameters, parameter_groups, save
 from wara.training.recipe import Recipe
@@ -128,6 +128,9 @@ def train(
         stored = outputs.read_recipe(out)
         write_figures(
             out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
+        )
+        write_curves(
+            out / outputs.FIGURES, tested.predictions["test"], study.catalogue.classes, recipe.bootstrap, recipe.seed
         )
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
