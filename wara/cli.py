@@ -281,7 +281,7 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
 
 
 def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:
-    from wara.evaluation.predictions import SEPARATOR
+    from wara.evaluation.choices import SEPARATOR
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:

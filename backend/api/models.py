@@ -32,7 +32,7 @@ from backend.storage import StoredFile, zip_stream
 from backend.uploads import receive
 from wara.data.sources import open_source
 from wara.errors import InputError
-from wara.evaluation.predictions import SEPARATOR
+from wara.evaluation.choices import SEPARATOR
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from wara.errors import InputError
 from wara.evaluation.bootstrap import Floats, Ints
 from wara.evaluation.calibration import Temperature, apply_temperature, fit_temperature
+from wara.evaluation.choices import DEFAULT
 from wara.evaluation.conformal import Conformal, Masks, fit_conformal
-from wara.evaluation.operating import DEFAULT, OperatingPoint, choose, labels_at
+from wara.evaluation.operating import OperatingPoint, choose, labels_at
 
 FORMAT = 1
 NO_SCALING = Temperature(1.0)
@@ -98,7 +99,7 @@ def fit_answers(
     Args:
         probabilities: (n, k) of the network itself.
         targets: (n,) true classes.
-        criterion: see :func:`wara.evaluation.operating.parse_criterion`.
+        criterion: see :func:`wara.evaluation.choices.parse_criterion`.
         coverage: see :func:`wara.evaluation.conformal.fit_conformal`.
 
     Raises:

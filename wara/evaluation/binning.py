@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from wara.evaluation.bootstrap import Floats, Ints
 
@@ -25,5 +24,5 @@ def equal_mass_bins(values: Floats, bins: int) -> Ints:
     """
     if not len(values):
         return np.zeros(0, dtype=np.int64)
-    first = rankdata(values, method="min") - 1
+    first = np.searchsorted(np.sort(values), values, side="left")
     return np.asarray(np.floor(first * bins / len(values)), dtype=np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wara.errors import InputError
 from wara.evaluation.bootstrap import Floats, Ints
+from wara.evaluation.choices import DEFAULT, parse_criterion
 from wara.evaluation.proportion import proportion
-
-CRITERIA = ("youden", "sensitivity", "specificity", "cost")
-DEFAULT = "youden"
 
 
 @dataclass(frozen=True)
@@ -55,33 +51,6 @@ class OperatingPoint:
         )
 
 
-def parse_criterion(text: str) -> tuple[str, float | None]:
-    """Read ``"youden"``, ``"sensitivity=0.95"``, ``"specificity=0.9"`` or ``"cost=5"``.
-
-    ``cost=5``: missing one positive weighs as much as five false alarms.
-
-    Raises:
-        InputError: anything else; code ``"operating-point"``.
-    """
-    name, equals, value = str(text).strip().lower().replace(">=", "=").partition("=")
-    name = name.strip()
-    try:
-        target = float(value) if equals else None
-    except ValueError:
-        target = math.nan
-    if name == "youden" and target is None:
-        return name, None
-    if name in ("sensitivity", "specificity") and target is not None and 0 < target <= 1:
-        return name, target
-    if name == "cost" and target is not None and 0 < target < math.inf:
-        return name, target
-    raise InputError(
-        "The rule of the operating point cannot be used", seen=str(text)[:60],
-        remedy="Use youden, sensitivity=0.95, specificity=0.9 (a share of at most 1), or cost=5 (a number above 0).",
-        code="operating-point",
-    )  # fmt: skip
-
-
 def choose(probabilities: npt.ArrayLike, targets: npt.ArrayLike, criterion: str = DEFAULT) -> OperatingPoint | None:
     """Choose the threshold on validation images.
 
@@ -92,7 +61,7 @@ def choose(probabilities: npt.ArrayLike, targets: npt.ArrayLike, criterion: str 
     Args:
         probabilities: (n,) probability of the second class.
         targets: (n,) 0 or 1.
-        criterion: see :func:`parse_criterion`.
+        criterion: see :func:`wara.evaluation.choices.parse_criterion`.
 
     Returns:
         The operating point, or None where one of the classes has no image.

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from wara.errors import InputError
 from wara.evaluation.bootstrap import Floats, Ints, group_index
+from wara.evaluation.choices import PATIENT_RULES
 from wara.evaluation.metrics import evaluate, small_sample_warnings
 from wara.evaluation.operating import labels_at
-
-RULES = ("mean", "worst")
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ def by_patient(
     Raises:
         InputError: an unknown rule; code ``"patient-rule"``.
     """
-    if rule not in RULES:
+    if rule not in PATIENT_RULES:
         raise InputError(
             "There is no such rule for putting images of a patient together", seen=rule,
-            remedy=f"Use {' or '.join(RULES)}.", code="patient-rule",
+            remedy=f"Use {' or '.join(PATIENT_RULES)}.", code="patient-rule",
         )  # fmt: skip
     scores, truth = np.asarray(probabilities, dtype=float), np.asarray(targets, dtype=np.int64)
     k = scores.shape[1]

@@ -11,11 +11,11 @@ import numpy as np
 
 from wara.errors import InputError
 from wara.evaluation.bootstrap import Floats, Ints
+from wara.evaluation.choices import SEPARATOR
 from wara.evaluation.conformal import Masks
 from wara.evaluation.novelty import WARNING
 
 TRAITS = ("sex", "age")
-SEPARATOR = " | "  # between the classes of a set
 
 
 @dataclass(frozen=True)

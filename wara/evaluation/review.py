@@ -29,7 +29,7 @@ def review(run: Path, criterion: str | None = None, seed: int = 0) -> dict[str, 
     Args:
         run: the RUN folder.
         criterion: another rule for the operating point than the run's own, see
-            :func:`wara.evaluation.operating.parse_criterion`; it is chosen on validation images, as the run's own was.
+            :func:`wara.evaluation.choices.parse_criterion`; it is chosen on validation images, as the run's own was.
         seed: seed of the bootstrap.
 
     Returns:

@@ -10,8 +10,7 @@ from typing import Any
 import pywt
 
 from wara.errors import InputError
-from wara.evaluation.operating import parse_criterion
-from wara.evaluation.patients import RULES
+from wara.evaluation.choices import PATIENT_RULES, parse_criterion
 
 METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -38,7 +37,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "fit": ("pad", "crop", "stretch"),
-    "patient_rule": RULES,
+    "patient_rule": PATIENT_RULES,
 }
 
 # Limits that no sensible run meets; beyond them a number is a slip of the finger. (name, lowest, highest)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from wara.errors import InputError
-from wara.evaluation.operating import choose, labels_at, measure, parse_criterion
+from wara.evaluation.operating import choose, labels_at, measure
 
 
 def scores(n=400, seed=0, decimals=3):
@@ -72,12 +71,6 @@ def test_what_a_threshold_is_worth_is_what_scikit_learn_counts():
     assert found["negative_predictive_value"]["value"] == pytest.approx(oracle.precision_score(1 - truth, ~called))
     assert all(entry["low"] < entry["value"] < entry["high"] for entry in found.values())
     assert measure(p, truth, 2)["positive_predictive_value"]["value"] is None
-
-
-@pytest.mark.parametrize("text", ["", "best", "youden=1", "sensitivity", "sensitivity=1.2", "cost=0", "cost=x"])
-def test_a_rule_that_cannot_be_used_is_refused(text):
-    with pytest.raises(InputError, match=r"operating point cannot be used.*Use youden"):
-        parse_criterion(text)
 
 
 @pytest.mark.parametrize(
