@@ -164,6 +164,7 @@ def predict(
         for p in predictions:
             what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
             what += f", mean of {p.frames} frames" if p.frames > 1 else ""
+            what += f"  {p.warning}" if p.warning else ""
             view.console.print(f"{escape(p.file)}: {escape(what)}")
         failed = sum(p.error is not None for p in predictions)
         if csv_file is not None:
@@ -294,13 +295,20 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
 
 
 def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:
+    from wara.evaluation.choices import SEPARATOR
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "predicted", *(f"p_{name}" for name in classes), "error"])
+        columns = [*(f"p_{name}" for name in classes), *(f"uncalibrated_{name}" for name in classes)]
+        writer.writerow(["file", "predicted", *columns, "set", "warning", "patient", "error"])
         for p in predictions:
-            values = [""] * len(classes) if p.probabilities is None else [f"{p.probabilities[c]:.6f}" for c in classes]
-            writer.writerow([p.file, p.label or "", *values, p.error or ""])
+            shares = [(p.probabilities or {}).get(c) for c in classes] + [
+                (p.uncalibrated or {}).get(c) for c in classes
+            ]
+            values = ["" if share is None else f"{share:.6f}" for share in shares]
+            more = [SEPARATOR.join(p.classes or ()), p.warning or "", p.patient or "", p.error or ""]
+            writer.writerow([p.file, p.label or "", *values, *more])
 
 
 def _print_report(view: RunView, report: dict[str, Any]) -> None:

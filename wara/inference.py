@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,21 @@ from torch import Tensor, nn
 
 from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
+from wara.evaluation.answers import Answers
+from wara.evaluation.novelty import WARNING, Novelty
 from wara.home import remembered_weights
 from wara.imaging import read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
+from wara.training.features import HeadInputs
 from wara.training.methods import load
 from wara.training.recipe import Recipe
 
 _BATCH = 32
 # Files a batch where one file may hold hundreds of frames.
 _FILES_OF_FRAMES = 4
+NO_ANSWERS = Answers()
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,17 @@ class Prediction:
 
     Attributes:
         file: the name that was given.
-        label: the most probable class, or None when the image cannot be read.
-        probabilities: probability of each class, or None.
+        label: the class: of two by the run's operating point, of more the most probable one; None when the image
+            cannot be read.
+        probabilities: calibrated probability of each class, or None.
         error: why the image cannot be read, or None.
         frames: of how many images the probabilities are the mean; more than 1 for DICOM files of several frames,
             where the run was trained on all of them.
+        uncalibrated: the network's own probabilities, or None.
+        classes: the prediction set, which holds the true class as often as the run's coverage says; None where the
+            run has none.
+        warning: set where the image is unlike the training images.
+        patient: keyed hash of the DICOM patient ID, where there is one.
     """
 
     file: str
@@ -46,16 +56,28 @@ class Prediction:
     probabilities: dict[str, float] | None
     error: str | None = None
     frames: int = 1
+    uncalibrated: dict[str, float] | None = None
+    classes: tuple[str, ...] | None = None
+    warning: str | None = None
+    patient: str | None = None
 
 
 class Predictor:
     """A trained model, ready to classify. Made by `load`; safe to use from several threads."""
 
     def __init__(
-        self, model: nn.Module, backbone: Backbone, recipe: dict[str, Any], device: torch.device, precision: str
+        self,
+        model: nn.Module,
+        backbone: Backbone,
+        recipe: dict[str, Any],
+        device: torch.device,
+        precision: str,
+        answers: Answers = NO_ANSWERS,
+        novelty: Novelty | None = None,
     ) -> None:
         self.model, self.backbone, self.recipe, self.device = model, backbone, recipe, device
         self.classes: tuple[str, ...] = tuple(recipe["classes"])
+        self.answers, self.novelty = answers, novelty
         self._precision = precision
         self._fit: str = recipe["image"]["fit"]
         self.view = view_of(recipe)
@@ -97,7 +119,8 @@ class Predictor:
         place = resolve_device(device)
         model = model.to(place)
         set_fused_attention(model, place, training=False)
-        return cls(model, loaded, stored, place, recipe.precision)
+        answers, novelty = Answers.load(run / outputs.CALIBRATION), Novelty.load(run / outputs.NOVELTY)
+        return cls(model, loaded, stored, place, recipe.precision, answers, novelty)
 
     def predict(self, images: Iterable[tuple[str, bytes | InputError]]) -> list[Prediction]:
         """Classify images; one that cannot be read gets its reason and does not stop the others.
@@ -112,35 +135,61 @@ class Predictor:
         errors: dict[int, str] = {}
         squares: list[NDArray[np.uint8]] = []
         counts: list[int] = []
+        patients: list[str | None] = []
         for position, (name, content) in enumerate(batch):
             try:
                 if isinstance(content, InputError):
                     raise content
-                own = list(read_rgb_squares(content, name, self.backbone.size, self._fit, self.view))
+                own = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
             except InputError as error:
                 errors[position] = error.sentence()
                 continue
-            squares += own
+            squares += [_three_channels(square) for square, _ in own]
             counts.append(len(own))
-        starts = range(0, len(squares), _BATCH)
-        found_rows = [self.probabilities(np.stack(squares[start : start + _BATCH])) for start in starts]
-        rows = iter(mean_of_frames(np.concatenate(found_rows), counts).tolist() if found_rows else [])
-        frames = iter(counts)
-        found = []
-        for position, (name, _) in enumerate(batch):
-            if position in errors:
-                found.append(Prediction(name, None, None, errors[position]))
-                continue
-            row = dict(zip(self.classes, next(rows), strict=True))
-            found.append(Prediction(name, max(row, key=lambda k: row[k]), row, frames=next(frames)))
-        return found
+            patients.append(own[0][1].patient)
+        answered, known, frames = iter(self._answer(squares, counts)), iter(patients), iter(counts)
+        return [
+            Prediction(name, None, None, errors[position])
+            if position in errors
+            else replace(next(answered), file=name, patient=next(known), frames=next(frames))
+            for position, (name, _) in enumerate(batch)
+        ]
+
+    def _answer(self, squares: Sequence[NDArray[np.uint8]], counts: Sequence[int]) -> list[Prediction]:
+        """Return the answer for each file, without its name, from its squares (size, size, 3), `counts` of each."""
+        if not squares:
+            return []
+        runs = [self._run(np.stack(squares[start : start + _BATCH])) for start in range(0, len(squares), _BATCH)]
+        raw, features = (mean_of_frames(np.concatenate(rows), counts) for rows in zip(*runs, strict=True))
+        calibrated = self.answers.calibrated(raw)
+        labels, sets = self.answers.labels(calibrated), self.answers.sets(calibrated)
+        finite = np.isfinite(features).all(axis=1)
+        novel = np.zeros(len(raw), dtype=bool)
+        if self.novelty is not None:
+            novel[finite] = self.novelty.distances(features[finite]) > self.novelty.threshold
+        return [
+            Prediction(
+                file="",
+                label=self.classes[labels[i]],
+                probabilities=dict(zip(self.classes, calibrated[i].tolist(), strict=True)),
+                uncalibrated=dict(zip(self.classes, raw[i].tolist(), strict=True)),
+                classes=None if sets is None else tuple(np.array(self.classes, dtype=object)[sets[i]]),
+                warning=WARNING if novel[i] else None,
+            )
+            for i in range(len(raw))
+        ]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return class probabilities (n, k) of squares (n, size, size, 3)."""
+        """Return the network's own class probabilities (n, k) of squares (n, size, size, 3), not calibrated."""
+        return self._run(pixels)[0]
+
+    def _run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return probabilities (n, k) and the inputs of the head (n, d)."""
         images = self.normalised(pixels)
-        with self._lock, torch.inference_mode(), autocast(self.device, self._precision):
+        context = autocast(self.device, self._precision)
+        with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
-        return logits.float().softmax(dim=1).cpu().double().numpy()
+        return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Return squares (n, size, size, 3) as the model takes them: (n, 3, size, size) float32 on its device."""
@@ -157,7 +206,7 @@ def read_rgb_squares(
         UnreadableImage: the image cannot be read.
     """
     for square, _ in read_squares(content, name, size, fit, view, frame):
-        yield square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
+        yield _three_channels(square)
 
 
 def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
@@ -167,6 +216,10 @@ def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[n
         UnreadableImage: the image cannot be read.
     """
     return next(read_rgb_squares(content, name, size, fit))
+
+
+def _three_channels(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
 
 
 def mean_of_frames(rows: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:

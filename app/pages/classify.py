@@ -136,7 +136,8 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
         f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
         f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'
         '<p class="hint">A model always answers with one of its own classes, even for an image that shows something '
-        "else. The probability is the model's own and was learned from your images alone.</p>"
+        "else; a warning marks images unlike those it learned from, and misses some. Probabilities are corrected on "
+        "your validation images where those were enough, and learned from your images alone.</p>"
         f"{_next_step(model)}</section>"
     )
 
@@ -168,20 +169,28 @@ def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
     )
     return (
         f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
-        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div></div></li>'
+        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div>{_doubts(item)}</div></li>'
     )
+
+
+def _doubts(item: dict[str, Any]) -> str:
+    """What speaks against one answer: an image unlike the others, or several classes that are possible."""
+    possible = item.get("classes") or []
+    several = f'<p class="hint">Cannot be ruled out: {escape(", ".join(possible))}.</p>' if len(possible) > 1 else ""
+    return (alert(item["warning"], kind="warning") if item.get("warning") else "") + several
 
 
 def csv_address(items: list[dict[str, Any]], classes: list[str]) -> str:
     """The results as a CSV inside a ``data:`` address, so that nothing is kept for the download."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "error"])
+    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "set", "warning", "error"])
     for item in items:
         chances = item.get("probabilities") or {}
         numbers = ["" if chances.get(cls) is None else f"{chances[cls]:.6f}" for cls in classes]
-        texts = [_as_text(item.get(key) or "") for key in ("file", "label", "error")]
-        writer.writerow([*texts[:2], *numbers, texts[2]])
+        held = {"set": " | ".join(item.get("classes") or [])}
+        texts = [_as_text((item | held).get(key) or "") for key in ("file", "label", "set", "warning", "error")]
+        writer.writerow([*texts[:2], *numbers, *texts[2:]])
     return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe="")
 
 

@@ -77,7 +77,9 @@ def test_a_run_predicts_new_images_into_a_csv(run: Path, images: Path, tmp_path:
     assert len(rows) == 13
     assert rows[0]["predicted"] in ("left", "right")
     assert float(rows[0]["p_left"]) + float(rows[0]["p_right"]) == pytest.approx(1, abs=1e-5)
-    assert rows[-1]["predicted"] == ""
+    assert float(rows[0]["uncalibrated_left"]) + float(rows[0]["uncalibrated_right"]) == pytest.approx(1, abs=1e-5)
+    assert set(rows[0]["set"].split(" | ")) <= {"left", "right"} and rows[0]["warning"] == rows[0]["patient"] == ""
+    assert rows[-1]["predicted"] == rows[-1]["set"] == ""
     assert rows[-1]["error"]
     assert "1 of 13 files could not be read" in done.stdout
 
@@ -161,7 +163,7 @@ def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, 
     predictor = Predictor.load(run, device="cpu")
     predictor._precision = "float32"
     content = [(p.name, p.read_bytes()) for p in sorted((images / "left").iterdir())[:3]]
-    expected = [p.probabilities for p in predictor.predict(content)]
+    expected = [p.uncalibrated for p in predictor.predict(content)]
 
     squares = [read_rgb_square(data, name, 224, "pad") for name, data in content]
     tensors = predictor.normalised(np.stack(squares)).numpy()

@@ -29,6 +29,8 @@ class Item:
         height: rows of the image as stored, known after ``ingest``.
         frame: number of the frame, from 1, where the item is one frame of a file; None where the file is one image.
         spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
+        sex: as the table's column of that name writes it.
+        age: in years, from the table.
     """
 
     file: str
@@ -41,6 +43,8 @@ class Item:
     height: int | None = None
     frame: int | None = None
     spacing: tuple[float, float] | None = None
+    sex: str | None = None
+    age: float | None = None
 
     def __post_init__(self) -> None:
         """Take the spacing back from JSON, which knows no tuples."""

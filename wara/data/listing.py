@@ -82,7 +82,7 @@ def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -
 
 def _item(row: Row, name: str, source: Source) -> Item:
     frame = None if name in source else frame_name_parts(name)[1]
-    return Item(name, row.label, row.patient, row.split, frame=frame)
+    return Item(name, row.label, row.patient, row.split, frame=frame, sex=row.sex, age=row.age)
 
 
 def _from_folders(names: list[str]) -> tuple[str, list[Item], list[PassedOver]]:
@@ -144,6 +144,8 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
 def _fingerprint(source: Source, items: list[Item]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for item in items:
-        facts = (item.file, item.label, item.patient or "", item.split or "", source.stamp(item.path))
+        facts = [item.file, item.label, item.patient or "", item.split or "", source.stamp(item.path)]
+        if item.sex or item.age is not None:  # only then, so that stored pixels of other data sets stay valid
+            facts += [item.sex or "", str(item.age)]
         digest.update("\0".join(facts).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from wara.errors import InputError
 TABLE_NAME = "labels.csv"
 _SHOWN = 3
 _MAX_TABLE_BYTES = 1 << 28
+_OLDEST = 130.0  # years
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the file as written, its class, and patient and side where the table has them."""
+    """One row: the file as written, its class, and patient, side, sex and age (years) where the table has them."""
 
     line: int
     file: str
     label: str
     patient: str | None
     split: str | None
+    sex: str | None = None
+    age: float | None = None
 
 
 def find_table(source: Source, labels: Path | str | None) -> Table | None:
@@ -199,7 +202,7 @@ def _delimiter(header: str) -> str:
 
 
 def _columns(header: list[str], name: str) -> dict[str, int]:
-    known = {"file", "label", "patient", "split"}
+    known = {"file", "label", "patient", "split", "sex", "age"}
     folded = [cell.casefold() for cell in header]
     for column in ("file", "label"):
         if column not in folded:
@@ -234,7 +237,27 @@ def _row(number: int, cells: list[str], columns: dict[str, int], name: str) -> R
             remedy="Use train, val and test.",
             code="csv-split-word",
         )
-    return Row(number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split)
+    return Row(
+        number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split,
+        cell("sex") or None, _age(cell("age"), f"{name}, line {number}"),
+    )  # fmt: skip
+
+
+def _age(text: str, where: str) -> float | None:
+    """Return an age in years: a number, or DICOM's form such as 045Y or 010M."""
+    if not text:
+        return None
+    years = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}.get(text[-1].upper())
+    try:
+        age = float((text[:-1] if years else text).replace(",", ".")) / (years or 1.0)
+    except ValueError:
+        age = -1.0
+    if not 0 <= age <= _OLDEST:
+        raise InputError(
+            "The column 'age' holds something that is no age in years", seen=f"{where}: {text[:20]}",
+            remedy="Use numbers such as 47, DICOM's form such as 047Y, or leave the cell empty.", code="csv-age",
+        )  # fmt: skip
+    return age
 
 
 def _check_splits(rows: list[Row], name: str) -> None:

@@ -1,4 +1,4 @@
-"""The figures of a run: learning curves, confusion matrix, and the two analyses on test images."""
+"""The figures of a run: learning, confusion, ROC, reliability, and the two analyses on test images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from torch import nn
 from wara.analysis import study
 from wara.analysis.style import to_png
 from wara.data.batches import Batches
+from wara.evaluation.calibration import reliability
+from wara.evaluation.curve_figures import draw_curves, draw_reliability
+from wara.evaluation.curves import all_curves
 from wara.evaluation.figures import draw_confusion, draw_history
+from wara.evaluation.predictions import Predictions
 from wara.training.device import autocast, set_fused_attention
+
+_MOST_REPLICATES = 500  # behind the bands, which are drawn and not read off
 
 
 def write_figures(
@@ -32,3 +38,17 @@ def write_figures(
     measured = study.measure(model, batches.evaluation(), classes, context=autocast(batches.device, precision))
     if measured is not None:
         study.write(folder, measured)
+
+
+def write_curves(folder: Path, test: Predictions, classes: tuple[str, ...], replicates: int, seed: int) -> None:
+    """Draw ROC, precision-recall and reliability curves of the test images into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"replicates": min(replicates, _MOST_REPLICATES), "seed": seed}
+    groups = test.groups()
+    found = all_curves(test.probabilities, test.targets, classes, groups, **options)
+    points, raw = (
+        reliability(rows, test.targets, groups, **options) for rows in (test.probabilities, test.uncalibrated)
+    )
+    positive = classes[1] if len(classes) == 2 else None
+    (folder / "curves.png").write_bytes(to_png(draw_curves(found)))
+    (folder / "reliability.png").write_bytes(to_png(draw_reliability(points, raw, positive=positive)))

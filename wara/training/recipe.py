@@ -10,6 +10,7 @@ from typing import Any
 import pywt
 
 from wara.errors import InputError
+from wara.evaluation.choices import PATIENT_RULES, parse_criterion
 from wara.imaging.view import FRAMES, MOST_WINDOWS, DicomView
 
 METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
@@ -38,6 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "fit": ("pad", "crop", "stretch"),
     "frames": FRAMES,
+    "patient_rule": PATIENT_RULES,
 }
 
 # Limits that no sensible run meets; beyond them a number is a slip of the finger. (name, lowest, highest)
@@ -49,8 +51,9 @@ _COUNTS = (
 _NUMBERS = (
     ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
     ("weight_decay", 0, 10), ("warmup", 0, 1), ("label_smoothing", 0, 0.5), ("dropout", 0, 0.9),
+    ("coverage", 0, 0.999),
 )  # fmt: skip
-_ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha"}
+_ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha", "coverage"}
 _OPTIONAL = {"levels", "image_size", "alpha"}
 
 
@@ -90,6 +93,11 @@ class Recipe:
         device: ``"auto"`` takes CUDA, then MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 where the device has it.
         bootstrap: resamples behind each interval.
+        operating_point: how the threshold of a two-class model is chosen on validation images: ``"youden"``,
+            ``"sensitivity=0.95"``, ``"specificity=0.9"`` or ``"cost=5"`` (a missed positive weighs five false alarms).
+        coverage: share of images whose prediction set is to hold the true class.
+        patient_rule: how images of a patient are put together: ``"mean"`` or ``"worst"``, see
+            `wara.evaluation.patients`.
     """
 
     backbone: str
@@ -125,6 +133,9 @@ class Recipe:
     device: str = "auto"
     precision: str = "auto"
     bootstrap: int = 1000
+    operating_point: str = "youden"
+    coverage: float = 0.9
+    patient_rule: str = "mean"
 
     @classmethod
     def from_preset(cls, preset: str = "quick", *, backbone: str, method: str = "wara", **overrides: Any) -> Recipe:
@@ -193,6 +204,7 @@ class Recipe:
         balanced: Any = self.class_balanced  # options come from JSON too, where anything can stand
         if not isinstance(balanced, bool):
             _wrong("class_balanced", balanced, "Use true or false.")
+        parse_criterion(self.operating_point)
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             _wrong("wavelet", self.wavelet, "Use a discrete wavelet, e.g. haar, db2, sym4 or bior2.2.")
 

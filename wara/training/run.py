@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
 
@@ -30,15 +28,16 @@ from wara.data.split import make_split
 from wara.data.split_file import write_split_csv
 from wara.errors import InputError
 from wara.evaluation.card import render_card
-from wara.evaluation.metrics import evaluate
+from wara.evaluation.predictions import write_predictions
 from wara.home import remember_weights
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
-from wara.training.figures import write_figures
-from wara.training.loop import Emit, Fit, fit, predict
+from wara.training.figures import write_curves, write_figures
+from wara.training.loop import Emit, Fit, fit
 from wara.training.methods import build, count_parameters, parameter_groups, save
 from wara.training.recipe import Recipe
+from wara.training.testing import Side, Tested, measure_model, training_rows
 
 SPLITS = ("train", "val", "test")
 
@@ -54,17 +53,9 @@ class _Study:
     def rows(self, side: str) -> list[int]:
         return [row for row, name in enumerate(self.split) if name == side]
 
-    def targets(self, side: str) -> list[int]:
+    def targets(self, rows: list[int]) -> list[int]:
         index = {name: i for i, name in enumerate(self.catalogue.classes)}
-        return [index[self.catalogue.items[row].label] for row in self.rows(side)]
-
-    def files(self, side: str) -> list[str]:
-        return [self.catalogue.items[row].file for row in self.rows(side)]
-
-    def groups(self, side: str) -> list[str]:
-        """The patient of each image; an image without one stands for itself."""
-        items = [self.catalogue.items[row] for row in self.rows(side)]
-        return [f"patient {item.patient}" if item.patient else f"file {item.file}" for item in items]
+        return [index[self.catalogue.items[row].label] for row in rows]
 
 
 def train(
@@ -117,14 +108,16 @@ def train(
         fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
         outputs.write_history(out, fitted.history)
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
-        metrics, probabilities = _test(model, study, backbone, recipe, device)
+        tested = _test(model, study, backbone, recipe, device)
         trained, adapter = count_parameters(model, backbone)
         save(model, recipe, out / outputs.ADAPTER)
         emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
-        batches = _batches(study, "test", backbone, recipe, device)
-        sides = [(side, study.files(side), study.targets(side), probabilities[side]) for side in ("val", "test")]
-        outputs.write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, sides)
-        metrics |= {
+        batches = _batches(study, study.rows("test"), backbone, recipe, device)
+        write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, list(tested.predictions.values()))
+        tested.answers.save(out / outputs.CALIBRATION)
+        if tested.novelty is not None:
+            tested.novelty.save(out / outputs.NOVELTY)
+        metrics = tested.metrics | {
             "trainable_parameters": trained,
             "adapter_parameters": adapter,
             "images_per_second": fitted.trained_images / max(fitted.training_seconds, 1e-9),
@@ -135,6 +128,9 @@ def train(
         stored = outputs.read_recipe(out)
         write_figures(
             out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
+        )
+        write_curves(
+            out / outputs.FIGURES, tested.predictions["test"], study.catalogue.classes, recipe.bootstrap, recipe.seed
         )
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
@@ -242,10 +238,10 @@ def _reading(emit: Emit) -> Callable[[int, int], None]:
 
 
 def _batches(
-    study: _Study, side: str, backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
+    study: _Study, rows: list[int], backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
 ) -> Batches:
     return Batches(
-        study.store, study.rows(side), study.targets(side), mean=backbone.mean, std=backbone.std, device=device,
+        study.store, rows, study.targets(rows), mean=backbone.mean, std=backbone.std, device=device,
         batch_size=recipe.batch_size, seed=recipe.seed, augment=augment,
     )  # fmt: skip
 
@@ -264,8 +260,8 @@ def _fit(
     return fit(
         model,
         parameter_groups(model, backbone, recipe),
-        _batches(study, "train", backbone, recipe, device, augment=recipe.augment),
-        _batches(study, "val", backbone, recipe, device),
+        _batches(study, study.rows("train"), backbone, recipe, device, augment=recipe.augment),
+        _batches(study, study.rows("val"), backbone, recipe, device),
         recipe,
         len(study.catalogue.classes),
         emit=emit,
@@ -274,19 +270,16 @@ def _fit(
     )
 
 
-def _test(
-    model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    """Return the metrics on validation and test images, and the probabilities behind them."""
-    metrics: dict[str, Any] = {}
-    probabilities: dict[str, NDArray[np.float64]] = {}
-    for side in ("test", "val"):
-        probabilities[side], _ = predict(model, _batches(study, side, backbone, recipe, device), recipe.precision)
-        metrics[side] = evaluate(
-            probabilities[side], study.targets(side), study.catalogue.classes, study.groups(side),
-            replicates=recipe.bootstrap, seed=recipe.seed,
-        )  # fmt: skip
-    return metrics, probabilities
+def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device) -> Tested:
+    rows = {side: study.rows(side) for side in SPLITS}
+    rows["train"] = training_rows(rows["train"], recipe.seed)
+    sides = {
+        side: Side(
+            _batches(study, chosen, backbone, recipe, device), [study.catalogue.items[row] for row in chosen]
+        )
+        for side, chosen in rows.items()
+    }  # fmt: skip
+    return measure_model(model, backbone, sides, study.catalogue.classes, recipe)
 
 
 def _write_recipe(
