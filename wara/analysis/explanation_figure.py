@@ -29,8 +29,9 @@ TOWARDS, AWAY, LOOKED = "#ffb52e", "#5cabff", "#46d6b4"
 _DARK = "#0c0f12"
 _STRONGEST = 0.8  # opacity of the strongest cell: the picture stays visible under it
 _STRUCK = 0.15  # cells that pull away are struck through from this part of the strongest on
+_CLEAR = 0.04
 _GAP, _LEFT, _RIGHT = 0.22, 0.2, 0.2
-_TOP, _TITLE, _BOTTOM = 0.84, 0.48, 0.86
+_TOP, _TITLE, _BOTTOM = 0.78, 0.48, 1.0
 
 
 def draw_explanation(found: Explanation, *, theme: ThemeName = "light") -> Figure:
@@ -120,7 +121,8 @@ def _cells(axes: Axes, values: NDArray[np.float32]) -> None:
     """Lay cells over the picture, -1 to 1: amber towards the class, blue and struck through away from it."""
     rows, columns = values.shape
     colours = np.where(values[..., None] >= 0, to_rgb(TOWARDS), to_rgb(AWAY))
-    opacity = _STRONGEST * np.clip(np.abs(values), 0, 1)[..., None] ** 0.8
+    # Cells of next to nothing stay clear, so that the picture under them keeps its greys.
+    opacity = _STRONGEST * np.clip((np.abs(values) - _CLEAR) / (1 - _CLEAR), 0, 1)[..., None] ** 0.8
     axes.imshow(
         np.concatenate([colours, opacity], axis=-1), extent=(0, 1, 1, 0), aspect="auto", interpolation="nearest"
     )
