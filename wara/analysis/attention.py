@@ -1,8 +1,9 @@
 """Where a model looked for a class, by gradient-weighted attention, to stand beside the adapter's own maps.
 
-Source: Chefer, Gur and Wolf 2021, *Generic Attention-model Explainability*, arXiv:2103.15679, self-attention: with A the
-attention of a block and f the score, ``Abar = mean over heads of max(A * df/dA, 0)`` and ``R <- R + Abar R``, from the
-identity on. Rollout (Abnar and Zuidema 2020, arXiv:2005.00928) is the same without gradients, and blind to the class.
+Source: Chefer, Gur and Wolf 2021, *Generic Attention-model Explainability*, arXiv:2103.15679, self-attention: with A
+the attention of a block and f the score, ``Abar = mean over heads of max(A * df/dA, 0)`` and ``R <- R + Abar R``,
+from the identity on. Rollout (Abnar and Zuidema 2020, arXiv:2005.00928) is the same without
+gradients, and blind to the class.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _reads_class_token(model: nn.Module, prefix: int) -> bool:
 
 @contextmanager
 def _attention_of(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the attention matrices (B, heads, T, T) of a pass, in order; timm drops out of each just after softmax."""
+    """Collect the attention matrices (B, heads, T, T) of a pass, in order; timm drops out just after softmax."""
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -127,9 +127,7 @@ def read_class_scales(data: Data) -> str:
             leading[name] = max(shares, key=lambda pair: pair[0]["value"])
     if not leading:
         return f"{how} Nothing was added yet."
-    found = [
-        f"'{name}' used {scale['name']} scales most ({_span(share)})" for name, (share, scale) in leading.items()
-    ]
+    found = [f"'{name}' used {scale['name']} scales most ({_span(share)})" for name, (share, scale) in leading.items()]
     return f"{how} {'; '.join(found[:6])}.{_differ(data)}"
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -22,6 +26,7 @@ from wara.analysis.style import (
     new_figure,
     plain,
     theme_of,
+    to_png,
 )
 
 # On the dark ground of a medical image in both themes; apart under the common colour-blindnesses, and one is struck.
@@ -64,7 +69,7 @@ def draw_explanation(found: Explanation, *, theme: ThemeName = "light") -> Figur
     for row in range(2):
         top = _TOP + row * (_TITLE + tall + _GAP) + _TITLE
         for column in range(columns):
-            if row == 0 and column > 2 or row == 1 and column >= len(found.scales):
+            if column >= (3 if row == 0 else len(found.scales)):
                 continue
             box = ((_LEFT + column * (side + _GAP)) / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height)
             axes = figure.add_axes(box)
@@ -85,6 +90,22 @@ def draw_explanation(found: Explanation, *, theme: ThemeName = "light") -> Figur
                 _glow(axes, found.attention)
     _legend(figure, found, height, look)
     return figure
+
+
+def write_explanation(folder: Path, number: int, found: Explanation) -> list[Path]:
+    """Write an explanation into a folder, as a figure and as JSON, and return the files.
+
+    Args:
+        folder: made when it is missing.
+        number: of the image among those explained; keeps files of images of one name apart.
+        found: the explanation.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^\w.-]+", "_", Path(found.file).name).strip("_.")[:80] or "image"
+    files = [folder / f"{number:03d}_{stem}.{kind}" for kind in ("png", "json")]
+    files[0].write_bytes(to_png(draw_explanation(found)))
+    files[1].write_text(json.dumps(found.to_json(), allow_nan=False) + "\n", encoding="utf-8")
+    return files
 
 
 def _share(share: float, found: Explanation, place: int) -> str:
@@ -159,7 +180,9 @@ def _legend(figure: Figure, found: Explanation, height: float, look: Theme) -> N
             key.plot([start, start + 0.17], [0, 1], color="#0b1c30", linewidth=1.0)
         key.text(start + 0.26, 0.45, text, size=SMALL, color=look.ink, va="center", family=font_family())
         start += 0.26 + 0.072 * len(text) + 0.3
-    token = f"A cell is one token, {found.patch_size} px of the picture." if found.patch_size else "A cell is one token."
+    token = (
+        f"A cell is one token, {found.patch_size} px of the picture." if found.patch_size else "A cell is one token."
+    )
     lines = f"{token} All panels with amber and blue share one colour scale, so they can be compared."
     if not found.own_transform:
         lines += "\nLoRA has no scales of its own: its update was taken apart by a Haar transform afterwards."

@@ -1,6 +1,6 @@
 """Whether the maps depend on what was learned: they must change when the trained weights are shuffled.
 
-Source: Adebayo et al. 2018, *Sanity Checks for Saliency Maps*, arXiv:1810.03292: the model parameter randomisation test.
+Source: Adebayo et al. 2018, *Sanity Checks for Saliency Maps*, arXiv:1810.03292: the test that randomises parameters.
 Here the trained weights are the adapters' and the head's. Shuffling the values of a tensor keeps their distribution, so
 maps cannot change merely because weights grew.
 """

@@ -102,9 +102,7 @@ class UpdateRelevance:
         InputError: the model has no adapter, or its tokens stand in windows or stages and not on one picture grid.
     """
 
-    def __init__(
-        self, model: nn.Module, *, adapter: str | None = None, wavelet: str = "haar", levels: int = 2
-    ) -> None:
+    def __init__(self, model: nn.Module, *, adapter: str | None = None, wavelet: str = "haar", levels: int = 2) -> None:
         layers = adapted_layers(model, adapter)
         if not layers:
             raise InputError(
@@ -289,9 +287,7 @@ def _rule(steps: int) -> tuple[Tensor, Tensor]:
     return torch.tensor((nodes + 1) / 2, dtype=torch.float32), torch.tensor(weights / 2, dtype=torch.float32)
 
 
-def _classes(
-    logits: Tensor, targets: Tensor | Sequence[int] | None, runner_up: bool
-) -> tuple[Tensor, Tensor]:
+def _classes(logits: Tensor, targets: Tensor | Sequence[int] | None, runner_up: bool) -> tuple[Tensor, Tensor]:
     """Return the class explained and the one subtracted (-1 for none) of each image."""
     classes = logits.shape[1]
     if classes < 2:

@@ -36,9 +36,7 @@ def scales_of(bands: Sequence[str], levels: int, patch_size: int | None) -> list
     for row, name in enumerate(bands):
         band = describe_band(name, levels, patch_size)
         groups.setdefault((_short(band), band.size), []).append(row)
-    return [
-        Scale(name, size, tuple(bands[row] for row in rows), tuple(rows)) for (name, size), rows in groups.items()
-    ]
+    return [Scale(name, size, tuple(bands[row] for row in rows), tuple(rows)) for (name, size), rows in groups.items()]
 
 
 def _short(band: Band) -> str:

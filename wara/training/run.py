@@ -134,7 +134,8 @@ def train(
         }
         stored = outputs.read_recipe(out)
         write_figures(
-            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
+            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history,
+            study.groups("test"),
         )
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
