@@ -171,7 +171,9 @@ def _plot(elem_id: str, title: str, term: str, figures: str, reading: tuple[str,
     )
 
 
-def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str], beside: str = "", reading: str = "") -> str:
+def _figure(
+    model: dict[str, Any], kind: str, title: str, options: dict[str, str], beside: str = "", *, reading: str = ""
+) -> str:
     """A figure drawn for the light and for the dark page; only the one that is shown is fetched.
 
     ``beside`` is the name of a second model that the same figure shows, ``reading`` what the figure says, for whoever

@@ -93,7 +93,7 @@ def singular_spectrum_figure(
 def class_scales(model: ModelDep, storage: StorageDep) -> dict[str, Any]:
     """Return which scales of the update each class used, with intervals, measured on a few test images.
 
-    `reading` says in plain words what the figure shows, and whether the maps behind it were checked by shuffled weights.
+    `reading` says in plain words what the figure shows, and whether the maps were checked by shuffled weights.
     """
     from wara.analysis.class_scales_figure import read_class_scales
     from wara.analysis.randomisation import read_randomisation

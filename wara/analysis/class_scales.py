@@ -26,8 +26,8 @@ class ClassScales:
     """Streaming measurement of what each scale contributed to the images of each class.
 
     For an image of class c the score is c's logit less that of the strongest other class, whether the model was right
-    or not; its parts by subband are those of `UpdateRelevance`. Only S + 1 numbers an image are kept. A class's share of
-    a scale is the size of its mean contribution among the scales' (signed contributions are given beside it).
+    or not; its parts by subband are those of `UpdateRelevance`. Only S + 1 numbers an image are kept. A class's share
+    of a scale is the size of its mean contribution among the scales' (signed contributions are given beside it).
 
     Args:
         model: a PEFT model with WaRA, Tiny-WaRA or LoRA layers.
