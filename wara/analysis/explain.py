@@ -139,7 +139,7 @@ class Explainer:
         """
         predictor = self.predictor
         fit: str = predictor.recipe["image"]["fit"]
-        square, decoded = read_square(content, name, predictor.backbone.size, fit)
+        square, decoded = read_square(content, name, predictor.backbone.size, fit, predictor.view)
         pixels = square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
         images = predictor.normalised(pixels[None])
         wanted = None if target is None else [_class_index(predictor.classes, target)]
