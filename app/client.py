@@ -191,6 +191,10 @@ class Backend:
         path = ("models", model_id, "analysis", "singular-spectrum")
         return cast("dict[str, Any]", await self._json(*path, layer=layer, compare=compare))
 
+    async def class_scales(self, model_id: str) -> dict[str, Any]:
+        """Which scales of the update each class used, and how to read the figure."""
+        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "class-scales"))
+
 
 def _segment(part: str) -> str:
     """One part of an address; a dot or two stay a name, and do not lead one level up."""

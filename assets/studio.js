@@ -389,6 +389,7 @@
 
   // ---- page Classify: images that stay in the browser and the model's memory --------------------------------
   let previews = [];
+  let previewed = []; // the files themselves, for whoever asks why
   let classifyFrom = () => {};
   function classify(element, trigger, event) {
     const part = (name) => element.querySelector(`[data-part=${name}]`);
@@ -402,7 +403,9 @@
       if (!model) { line.fail("There is no model yet. Train one first, on the page Train."); return; }
       busy = true;
       element.firstElementChild.setAttribute("aria-busy", "true");
+      forgetExplanations();
       for (const url of previews) URL.revokeObjectURL(url);
+      previewed = files;
       previews = files.map((file) => URL.createObjectURL(file));
       try {
         const items = [];
@@ -464,6 +467,64 @@
     fill();
   }
 
+  // ---- why: an image goes to the server once more, and its figure stays in this page alone ----------------------
+  let forgetExplanations = () => {};
+  function explain(element) {
+    const parts = (box) => Object.fromEntries([...box.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
+    function close(box) {
+      const { ask, text, alert, figure } = parts(box);
+      box.dataset.state = "closed";
+      ask.setAttribute("aria-expanded", "false");
+      text.textContent = alert.textContent = "";
+      figure.replaceChildren();
+    }
+    forgetExplanations = () => element.querySelectorAll("[data-why]").forEach(close);
+    function show(box, answer) {
+      const { ask, text, figure } = parts(box);
+      for (const theme of ["light", "dark"]) {
+        const image = new Image();
+        image.className = `only-${theme}`;
+        image.alt = answer.sentence;
+        image.src = answer.figures[theme];
+        figure.append(image);
+      }
+      const caption = document.createElement("figcaption");
+      for (const sentence of [answer.sentence, answer.attention_note].filter(Boolean)) {
+        caption.append(Object.assign(document.createElement("p"), { textContent: sentence }));
+      }
+      const limits = "The colours show what the training added for this answer; they are no finding and mark no lesion.";
+      caption.append(Object.assign(document.createElement("p"), { className: "hint", textContent: limits }));
+      figure.append(caption);
+      box.dataset.state = "open";
+      ask.setAttribute("aria-expanded", "true");
+      text.textContent = "";
+    }
+    element.addEventListener("click", async (click) => {
+      const box = click.target.closest("[data-part=ask]")?.closest("[data-why]");
+      if (!box || box.dataset.state === "busy") return;
+      if (box.dataset.state === "open") { close(box); return; }
+      const file = previewed[Number(box.dataset.why)];
+      const { text, alert } = parts(box);
+      box.dataset.state = "busy";
+      alert.textContent = "";
+      const started = performance.now();
+      const tick = () => { text.textContent = `Looking into the answer · ${Math.round((performance.now() - started) / 1000)} s; it takes a few seconds`; };
+      tick();
+      const clock = setInterval(tick, 1000);
+      try {
+        const body = new FormData();
+        body.append("file", file, file.name);
+        const answer = await send(`/models/${encodeURIComponent(box.dataset.model)}/explain?theme=both`, body);
+        if (previewed[Number(box.dataset.why)] === file) show(box, answer);
+      } catch (error) {
+        close(box);
+        alert.textContent = error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.";
+      } finally {
+        clearInterval(clock);
+      }
+    });
+  }
+
   // ---- header ------------------------------------------------------------------------------------------------
   function header(element, trigger) {
     announcePage = (page) => trigger("show_" + page);
@@ -475,5 +536,5 @@
     showPage(false);
   }
 
-  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, header };
+  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, explain, header };
 })();

@@ -1,4 +1,4 @@
-"""The command line: check, fetch, train, predict, analyse and export. ``python -m wara --help``."""
+"""The command line: check, fetch, train, predict, explain, analyse and export. ``python -m wara --help``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wara.console import RunView, metrics_table, span
-from wara.errors import InputError
+from wara.errors import InputError, UnreadableImage
 
 if TYPE_CHECKING:
     from wara.training.recipe import Recipe
@@ -38,6 +38,8 @@ Window = Annotated[
 BackboneFile = Annotated[str | None, typer.Option(help="NAME:FILE, when the weights file has moved since training.")]
 Data = Annotated[Path, typer.Argument(help="Folder or zip of images.")]
 Run = Annotated[Path, typer.Argument(help="Folder that train wrote.")]
+# Each costs some forward and backward passes; beyond these the figures hardly move.
+_IMAGES_A_CLASS, _IMAGES_CHECKED = 50, 4
 
 
 @app.command()
@@ -186,9 +188,11 @@ def analyse(
     backbone: BackboneFile = None,
     device: Device = "auto",
 ) -> None:
-    """Measure subband energy and singular spectra of a run over a set of images."""
+    """Measure a run over a set of images: subband energy, singular spectra, the scales that each class used."""
     from wara.analysis import study
+    from wara.analysis.class_scales_figure import read_class_scales
     from wara.analysis.images import labelled_batches
+    from wara.analysis.randomisation import read_randomisation
     from wara.analysis.singular_spectrum import singular_spectrum
     from wara.inference import Predictor
     from wara.training.device import autocast
@@ -205,8 +209,54 @@ def analyse(
         context = autocast(predictor.device, predictor.recipe["precision"])
         measured = study.measure(predictor.model, batches, predictor.classes, context=context)
         assert measured is not None  # there are adapted layers
-        for file in study.write(out, measured, compare=other):
+        files = study.write(out, measured, compare=other)
+        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Explaining", n, total))
+        scales = study.measure_class_scales(
+            predictor.model, batches, predictor.classes, per_class=_IMAGES_A_CLASS, check=_IMAGES_CHECKED
+        )
+        if scales is not None:
+            files += study.write_class_scales(out, scales)
+            view.console.print(read_class_scales(scales), markup=False)
+            view.console.print(read_randomisation(scales["check"]), markup=False)
+        for file in files:
             view.console.print(str(file), markup=False)
+
+
+@app.command()
+def explain(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for a figure and its data an image.")],
+    target: Annotated[
+        str | None, typer.Option("--class", help="The class to explain.", show_default="the most probable")
+    ] = None,
+    backbone: BackboneFile = None,
+    device: Device = "auto",
+) -> None:
+    """Draw over each image where, and at which scale, the adapter decided its class."""
+    from wara.analysis.explain import Explainer
+    from wara.analysis.explanation_figure import write_explanation
+    from wara.inference import Predictor
+
+    explainer = Explainer(Predictor.load(run, device=device, backbone=backbone))
+    failed = number = 0
+    with RunView() as view:
+        for number, (name, content) in enumerate(_contents(images), start=1):
+            try:
+                if isinstance(content, InputError):
+                    raise content
+                found = explainer.explain(content, name, target=target)
+            except UnreadableImage as error:
+                failed += 1
+                view.console.print(f"{name}: {error.sentence()}", markup=False)
+                continue
+            view.console.print(f"{name}: {found.sentence()}", markup=False)
+            for file in write_explanation(out, number, found):
+                view.console.print(str(file), markup=False)
+        if failed:
+            view.console.print(f"{failed} of {number} files could not be read.")
+    if failed == number:
+        raise typer.Exit(2)
 
 
 @app.command()

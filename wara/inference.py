@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,12 @@ class Predictor:
         with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
         return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other thread from the model, for work that puts hooks into it or changes it for a while."""
+        with self._lock:
+            yield
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Return squares (n, size, size, 3) as the model takes them: (n, 3, size, size) float32 on its device."""

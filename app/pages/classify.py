@@ -13,6 +13,7 @@ from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms
 from app.components.events import listen
+from app.components.explanation import render_why
 from app.components.html import alert, bar, empty, escape, icon, next_step, page_head, panel
 from app.components.job import backbone_name
 
@@ -48,7 +49,7 @@ def build(backend: Backend) -> dict[str, Any]:
             drop = panel(DROP, elem_id="classify-drop", wire="studio.classify(element, trigger, 'classified')")
             demo = panel(elem_id="classify-demo", wire="studio.demoImages(element)")
         with gr.Column(elem_classes="main"):
-            results = panel(elem_id="classify-results", wire="studio.localPreviews(element)")
+            results = panel(elem_id="classify-results", wire="studio.localPreviews(element); studio.explain(element)")
     outputs = [picker, results, demo]
 
     async def show() -> tuple[Any, ...]:
@@ -123,7 +124,8 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
     head = f"{words.plural(len(read), 'image')} classified"
     if unread:
         head += f", {words.count(unread)} could not be read"
-    rows = "".join(_render_item(place, item, classes) for place, item in enumerate(items))
+    why = model["id"] if model and model["method"] in WITH_ADAPTER else None
+    rows = "".join(_render_item(place, item, classes, why) for place, item in enumerate(items))
     with_model = f"with {escape(model['name'])} ({escape(backbone_name(model))})" if model else ""
     untrained = ""
     if model and not model.get("pretrained", True):
@@ -149,7 +151,8 @@ def _next_step(model: dict[str, Any] | None) -> str:
     return next_step("See at which scale of detail this model works.", "See what it learned", "analyse", wish)
 
 
-def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
+def _render_item(place: int, item: dict[str, Any], classes: list[str], explained_by: str | None) -> str:
+    """An image with its answer; ``explained_by`` is the model that can say why, if any."""
     name = escape(item["file"])
     suffix = item["file"].rpartition(".")[2].upper() if "." in item["file"] else "this format"
     frame = f'<div class="frame" data-format="{escape(suffix[:12])}"><img data-local="{place}" alt="{name}"></div>'
@@ -167,9 +170,10 @@ def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
         f"<b>{words.percent(chances.get(cls))}</b></div>"
         for cls in sorted(classes, key=lambda cls: -(chances.get(cls) or 0.0))
     )
+    why = render_why(place, item["file"], item["label"], explained_by) if explained_by and item["label"] else ""
     return (
         f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
-        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div>{_doubts(item)}</div></li>'
+        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div>{_doubts(item)}</div>{why}</li>'
     )
 
 

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from backend.api import analysis, backbones, datasets, demo, estimates, evaluation, health, jobs, models
+from backend.api import analysis, backbones, datasets, demo, estimates, evaluation, explanations, health, jobs, models
 
 router = APIRouter(prefix="/api/v1")
-for module in (health, backbones, datasets, demo, estimates, jobs, evaluation, models, analysis):
+for module in (health, backbones, datasets, demo, estimates, jobs, evaluation, models, analysis, explanations):
     router.include_router(module.router)
 
 __all__ = ["router"]

@@ -120,7 +120,7 @@ async def predict(
     format: Annotated[Literal["json", "csv"], Query(description="csv for a table")] = "json",  # noqa: A002
 ) -> Response:
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
-    model = await run_in_threadpool(_find, parts, model_id)
+    model = await run_in_threadpool(find_model, parts, model_id)
     with parts.storage.scratch() as batch:
         await receive(request, parts.storage, batch)
         answer = await run_in_threadpool(_predict, parts, model, batch.files)
@@ -133,7 +133,8 @@ async def predict(
     )
 
 
-def _find(parts: Parts, model_id: str) -> Model:
+def find_model(parts: Parts, model_id: str) -> Model:
+    """Return a model for a route that reads its request as a stream, or answer 404."""
     with parts.database.session() as session:
         found = session.get(Model, model_id)
     if found is None:

@@ -90,6 +90,21 @@ def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_pa
     names = {p.name for p in (tmp_path / "figures").iterdir()}
     assert done.returncode == 0
     assert {"subband_energy.json", "singular_spectrum.json", "subband_energy.png", "singular_spectrum.png"} <= names
+    assert {"class_scales.json", "class_scales.png"} <= names
+    assert "with the trained weights shuffled" in done.stdout
+
+
+def test_images_are_explained_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+
+    done = wara("explain", run, images / "left" / "00.png", tmp_path / "broken.png", "--out", tmp_path / "why")
+
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {"001_00.png.png", "001_00.png.json"}
+    found = json.loads((tmp_path / "why" / "001_00.png.json").read_text())
+    assert found["sentence"] in done.stdout and "1 of 2 files could not be read" in done.stdout
+    parts = sum(scale["contribution"] for scale in found["scales"]) + found["prefix"] + found["score"]["residual"]
+    assert parts == pytest.approx(found["score"]["change"], abs=1e-4)
 
 
 def test_a_recipe_file_repeats_a_run_and_options_go_before_it(run: Path, images: Path, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def labelled_batches(
     data: Path,
     labels: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images (b, 3, S, S), class indices (b,)) of a data set, as the predictor's model takes them.
+) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Yield (images (b, 3, S, S), class indices (b,), patients, "" where unknown), as the predictor's model takes them.
 
     Unreadable images are left out.
 
@@ -63,7 +63,8 @@ def labelled_batches(
                 for start in range(0, len(readable), _BATCH):
                     chosen = readable[start : start + _BATCH]
                     images = predictor.normalised(np.stack([square for square, _ in chosen]))
-                    yield images, torch.tensor([index[item.label] for _, item in chosen])
+                    targets = torch.tensor([index[item.label] for _, item in chosen])
+                    yield images, targets, [item.patient or "" for _, item in chosen]
     if not shown:
         raise InputError(
             "None of the images can be read", seen=f"{len(items)} files", remedy="Check the data set with `check`.",
