@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping as Document
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,6 @@ class Mapping:
                 raise _wrong("depth", depth, "Give 1 for the top folder, 2 for the next, or -1 for the file's own.")
         return cls(**fields)
 
-    def with_label_names(self, rename: dict[str, str], leave_out: tuple[str, ...]) -> Mapping:
-        """Return the mapping with other names of labels."""
-        return replace(self, rename=rename, leave_out=leave_out)
-
 
 def write_mapping(path: Path, mapping: Mapping) -> None:
     """Write a mapping as JSON, whole or not at all."""
@@ -116,6 +112,16 @@ def read_mapping(path: Path) -> Mapping:
             code="mapping-unreadable",
         ) from error
     return Mapping.from_dict(document)
+
+
+def kept_mapping(run: Path) -> Mapping | None:
+    """Return the mapping that a RUN folder holds; None where its labels came from a usual layout.
+
+    Raises:
+        InputError: as ``read_mapping``.
+    """
+    path = run / MAPPING_FILE
+    return read_mapping(path) if path.is_file() else None
 
 
 def _require_text(key: str, value: object) -> None:

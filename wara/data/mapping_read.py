@@ -250,6 +250,4 @@ def _composed(text: str | None) -> str:
 
 
 def _incomplete(seen: str, remedy: str) -> InputError:
-    return InputError(
-        "It is not said where the labels come from", seen=seen, remedy=remedy, code="mapping-incomplete"
-    )
+    return InputError("It is not said where the labels come from", seen=seen, remedy=remedy, code="mapping-incomplete")
