@@ -59,14 +59,17 @@ class LabelOptions:
         if not any(given) and (base is not None or self.labels is None):
             return base, ()
         columns = _pairs(self.columns)
-        mapping = base or Mapping()
-        fields = {
-            "sheet": self.sheet, "pattern": self.pattern, "label_tag": self.label_tag, "patient_tag": self.patient_tag,
-        }  # fmt: skip
-        mapping = replace(mapping, **{key: value for key, value in fields.items() if value is not None})
-        mapping = replace(mapping, columns={**mapping.columns, **columns})
+        asked = base or Mapping()
+        asked = replace(
+            asked,
+            sheet=self.sheet or asked.sheet,
+            pattern=self.pattern or asked.pattern,
+            label_tag=self.label_tag or asked.label_tag,
+            patient_tag=self.patient_tag or asked.patient_tag,
+            columns={**asked.columns, **columns},
+        )
         with open_source(data) as source:
-            mapping, sentences = _with_table(source, mapping, self.labels, table=bool(columns or self.sheet))
+            mapping, sentences = _with_table(source, asked, self.labels, table=bool(columns or self.sheet))
         if mapping is None:
             return None, ()
         label_from = _label_source(mapping, base)

@@ -181,6 +181,8 @@ def _read_workbook(data: bytes, name: str, wanted: str | None) -> Grid:
                 return _sheet(book, name, wanted)
             finally:
                 book.close()
+    except InputError:
+        raise
     except (
         InvalidFileException, zipfile.BadZipFile, zlib.error, ParseError, KeyError, ValueError, TypeError,
         AttributeError, IndexError, EOFError, OSError, NotImplementedError, OverflowError,
