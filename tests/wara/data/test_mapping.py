@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wara.data.mapping import COLUMNS, SOURCES, Mapping, kept_mapping, read_mapping, write_mapping
@@ -27,6 +27,7 @@ MAPPINGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(MAPPINGS)
 def test_a_mapping_is_the_same_after_json(mapping):
     assert Mapping.from_dict(json.loads(json.dumps(mapping.to_dict()))) == mapping
@@ -35,7 +36,7 @@ def test_a_mapping_is_the_same_after_json(mapping):
 @pytest.mark.parametrize(
     ("document", "seen"),
     [
-        ({"sauce": "table"}, "no such field"),
+        ({"sauce": "table"}, "there is no such field"),
         ({"source": "excel"}, "excel"),
         ({"depth": 0}, "0"),
         ({"depth": True}, "True"),
@@ -51,10 +52,7 @@ def test_a_mapping_is_the_same_after_json(mapping):
 def test_a_wrong_value_is_named(document, seen):
     with pytest.raises(InputError) as caught:
         Mapping.from_dict(document)
-    assert (caught.value.code, caught.value.seen) == (
-        "mapping-field",
-        "there is no such field" if "no such" in seen else seen,
-    )
+    assert (caught.value.code, caught.value.seen) == ("mapping-field", seen)
 
 
 def test_a_mapping_is_kept_in_a_folder(tmp_path):
