@@ -80,7 +80,7 @@ def build(backend: Backend) -> dict[str, Any]:
             form, preview = mapping.panels()
     outputs = [listing, detail, ticking, chosen, form, preview]
 
-    async def show(choice: dict[str, Any], note: str = "") -> tuple[Any, ...]:
+    async def show(choice: dict[str, Any], note: str = "", *, keep_form: bool = False) -> tuple[Any, ...]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
@@ -90,13 +90,20 @@ def build(backend: Backend) -> dict[str, Any]:
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
         working = any(dataset["status"] in WORKING for dataset in datasets)
         dataset = known.get(choice["id"])
-        asked = ("", "")
+        asked: tuple[Any, Any] = ("", "")
         try:
             body = note + await _detail(backend, dataset, choice)
-            asked = await mapping.render(backend, dataset, choice)
+            if keep_form and mapping.wanted(dataset, choice) and choice.get("asked") == choice["id"]:
+                asked = gr.skip(), gr.skip()  # somebody is filling it in
+            else:
+                asked = await mapping.render(backend, dataset, choice)
+                choice = {**choice, "asked": choice["id"] if asked[0] else None}
         except BackendProblem as problem:
             body = note + alert(problem.sentence)
         return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice, *asked
+
+    async def show_again(choice: dict[str, Any]) -> tuple[Any, ...]:
+        return await show(choice, keep_form=True)
 
     async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
         data = dict(event._data or {})
@@ -137,8 +144,8 @@ def build(backend: Backend) -> dict[str, Any]:
     listen(listing.act, act, [chosen], outputs)
     listen(detail.act, act, [chosen], outputs)
     mapping.wire(backend, form, preview, chosen, outputs, show)
-    listen(ticking.tick, show, [chosen], outputs, repeats=True)
-    return {"show": show, "inputs": [chosen], "outputs": outputs}
+    listen(ticking.tick, show_again, [chosen], outputs, repeats=True)
+    return {"show": show_again, "inputs": [chosen], "outputs": outputs}
 
 
 async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict[str, Any]) -> str:
