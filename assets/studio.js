@@ -279,7 +279,7 @@
       const line = meter(box);
       try {
         const made = await task(line, stop.signal);
-        line.done(`Sent. The images of “${made.name}” are now being checked.`);
+        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. The images of “${made.name}” are now being checked.`);
         trigger(event, { id: made.id });
       } catch (error) {
         if (!(error instanceof Problem)) console.warn(error);

@@ -160,7 +160,8 @@ def render_head(dataset: dict[str, Any]) -> str:
 
 def change_button(dataset: dict[str, Any]) -> str:
     """The button by which a person asks for the form."""
-    return button("Change where labels come from", "map", look="quiet button-small", id=dataset["id"])
+    change = button("Change where labels come from", "map", look="quiet button-small", id=dataset["id"])
+    return f'<div class="mapping-end">{change}</div>'
 
 
 def render_form(dataset: dict[str, Any], found: dict[str, Any]) -> str:

@@ -121,7 +121,8 @@ def preview(
         described = None if grid is None else _describe(grid, guess)
         if mapping is None or (mapping.source == "table" and not mapping.columns):
             sentences = guess.sentences
-            mapping = replace(wanted, source=guessed.source, table=guessed.table, sheet=guessed.sheet,
+            label_from = guessed.source if mapping is None else wanted.source
+            mapping = replace(wanted, source=label_from, table=guessed.table, sheet=guessed.sheet,
                               columns=guessed.columns)  # fmt: skip
     document: dict[str, Any] = {
         "mapping": mapping.to_dict(),

@@ -80,3 +80,12 @@ def test_headers_are_counted_over_the_first_files(folder, monkeypatch):
     monkeypatch.setattr(mapping_preview, "MOST_HEADERS", 3)
     found = _preview(folder([f"{n}.png" for n in range(5)]), Mapping("dicom", label_tag="Modality"))
     assert (found["counted"], found["images"], found["unused"]["count"]) == (3, 5, 3)
+
+
+def test_a_table_that_is_meant_and_not_there_is_asked_for(folder):
+    found = _preview(folder(["a/1.png", "b/2.png"]), Mapping("table"))
+    assert found["mapping"]["source"] == "table"
+    assert (found["problem"]["code"], found["problem"]["seen"]) == (
+        "mapping-incomplete",
+        "the name of the table is missing",
+    )
