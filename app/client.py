@@ -124,6 +124,15 @@ class Backend:
             "dict[str, Any]", await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
         )
 
+    async def preview_mapping(self, dataset_id: str, mapping: dict[str, Any] | None) -> dict[str, Any]:
+        """What labels and patients a description of their place would give; without one, what is set or guessed."""
+        answer = await self._send("POST", "datasets", dataset_id, "mapping", "preview", json=mapping)
+        return cast("dict[str, Any]", _body(answer))
+
+    async def set_mapping(self, dataset_id: str, mapping: dict[str, Any]) -> None:
+        """Take a data set's labels and patients from there."""
+        await self._send("PUT", "datasets", dataset_id, "mapping", json=mapping)
+
     async def add_demo(self) -> dict[str, Any]:
         """Have the server draw the demo data set, or name the one that it has."""
         answer = await self._send("POST", "datasets", "demo", timeout=DRAWING_SECONDS)

@@ -138,7 +138,7 @@
 
   // ---- forms ---------------------------------------------------------------------------------------
   // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
-  function form(element, trigger, { changed, settled, submitted } = {}) {
+  function form(element, trigger, { changed, settled, submitted, typed } = {}) {
     const chosen = new Map();
     const restore = () => {
       for (const select of element.querySelectorAll("select")) {
@@ -191,6 +191,8 @@
       settle();
       if (changed) trigger(changed, { values: values(), source: event.target.name });
     });
+    // With "typed", a pause in writing is a moment to tell what the form says, and not only leaving the field.
+    if (typed) element.addEventListener("input", settle);
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       if (submitted) trigger(submitted, { values: values() });
@@ -277,7 +279,7 @@
       const line = meter(box);
       try {
         const made = await task(line, stop.signal);
-        line.done(`Sent. The images of “${made.name}” are now being checked.`);
+        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. The images of “${made.name}” are now being checked.`);
         trigger(event, { id: made.id });
       } catch (error) {
         if (!(error instanceof Problem)) console.warn(error);

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,16 @@ from rich.table import Table
 
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
+from wara.label_options import (
+    Columns,
+    LabelOptions,
+    Labels,
+    LabelTag,
+    MappingFile,
+    PatientTag,
+    Pattern,
+    Sheet,
+)
 
 if TYPE_CHECKING:
     from wara.training.recipe import Recipe
@@ -26,7 +37,6 @@ app = typer.Typer(
     help="Fine-tune vision transformers on medical images by WaRA. A research tool, not a medical device.",
 )
 
-Labels = Annotated[Path | None, typer.Option(help="CSV with columns file, label and perhaps patient, split.")]
 Seed = Annotated[int, typer.Option(help="Seed of split, order and initialisation.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Frames = Annotated[
@@ -43,7 +53,19 @@ _IMAGES_A_CLASS, _IMAGES_CHECKED = 50, 4
 
 
 @app.command()
-def check(data: Data, labels: Labels = None, seed: Seed = 0, frames: Frames = None, window: Window = None) -> None:
+def check(
+    data: Data,
+    labels: Labels = None,
+    columns: Columns = None,
+    sheet: Sheet = None,
+    pattern: Pattern = None,
+    label_tag: LabelTag = None,
+    patient_tag: PatientTag = None,
+    mapping_file: MappingFile = None,
+    seed: Seed = 0,
+    frames: Frames = None,
+    window: Window = None,
+) -> None:
     """Read a data set and report what is in it, without training."""
     from wara.data.catalogue import read_catalogue
     from wara.data.checks import require_trainable
@@ -55,9 +77,13 @@ def check(data: Data, labels: Labels = None, seed: Seed = 0, frames: Frames = No
 
     shown = DicomView(frames or DEFAULT_VIEW.frames, DEFAULT_VIEW.window if window is None else window)
     shown.validate()
+    options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
+    mapping, guessed = options.resolve(data)
     with RunView() as view:
+        for sentence in guessed:
+            view.console.print(f"Guessed: {sentence}", markup=False)
         with open_source(data) as source:
-            catalogue = read_catalogue(source, labels)
+            catalogue = read_catalogue(source, labels, mapping)
             catalogue, _ = ingest(
                 source, catalogue, view=shown, on_progress=lambda done, total: view.progress("Reading", done, total)
             )
@@ -99,6 +125,12 @@ def train(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="quick, balanced or thorough.", show_default="quick")] = None,
     labels: Labels = None,
+    columns: Columns = None,
+    sheet: Sheet = None,
+    pattern: Pattern = None,
+    label_tag: LabelTag = None,
+    patient_tag: PatientTag = None,
+    mapping_file: MappingFile = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the update.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
@@ -138,8 +170,12 @@ def train(
     })  # fmt: skip
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
+    options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
+    mapping, guessed = options.resolve(data)
     with RunView() as view:
-        metrics = train_run(data, out, recipe, labels=labels, resume=resume, on_event=view)
+        for sentence in guessed:
+            view.console.print(f"Guessed: {sentence}", markup=False)
+        metrics = train_run(data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view)
         classes = list(metrics["test"]["sensitivity"])
         view.console.print(metrics_table(metrics, classes))
         view.console.print(
@@ -194,6 +230,7 @@ def analyse(
     from wara.analysis.images import labelled_batches
     from wara.analysis.randomisation import read_randomisation
     from wara.analysis.singular_spectrum import singular_spectrum
+    from wara.data.mapping import kept_mapping
     from wara.inference import Predictor
     from wara.training.device import autocast
 
@@ -205,7 +242,10 @@ def analyse(
         _require_adapter(other_model, compare)
         other = singular_spectrum(other_model)
     with RunView() as view:
-        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Analysing", n, total))
+        # Without a table of its own, the data is taken to be labelled as what the run was trained on.
+        mapping = kept_mapping(run) if labels is None else None
+        progress = partial(view.progress, "Analysing")
+        batches = labelled_batches(predictor, data, labels, progress, mapping=mapping)
         context = autocast(predictor.device, predictor.recipe["precision"])
         measured = study.measure(predictor.model, batches, predictor.classes, context=context)
         assert measured is not None  # there are adapted layers

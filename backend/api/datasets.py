@@ -135,7 +135,8 @@ def list_images(
                 file=catalogue.items[index].file,
                 label=catalogue.items[index].label,
                 split=sides[index],
-                url=f"/api/v1/datasets/{dataset.id}/images/{index}/thumbnail",
+                # Other labels may put another image at this place; the version keeps browsers from showing the old.
+                url=f"/api/v1/datasets/{dataset.id}/images/{index}/thumbnail?v={catalogue.fingerprint[:8]}",
             )
             for index in chosen[offset : offset + limit]
         ],

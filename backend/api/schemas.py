@@ -102,7 +102,7 @@ class DatasetOut(BaseModel):
 
     id: str
     name: str
-    status: Literal["receiving", "checking", "ready", "failed"]
+    status: Literal["receiving", "mapping", "checking", "ready", "failed"]
     created: datetime
     images: int
     classes: list[ClassCount]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wara.data.catalogue import read_catalogue
 from wara.data.items import Item
+from wara.data.mapping import Mapping
 from wara.data.sources import Source, open_source
 from wara.errors import InputError, UnreadableImage
 from wara.inference import Predictor, read_rgb_squares
@@ -26,6 +27,8 @@ def labelled_batches(
     data: Path,
     labels: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    mapping: Mapping | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
     """Yield (images (b, 3, S, S), class indices (b,), patients, "" where unknown), as the predictor's model takes them.
 
@@ -36,12 +39,13 @@ def labelled_batches(
         data: folder or zip of images.
         labels: CSV with labels, see `wara.data.catalogue.read_catalogue`.
         on_progress: called with (images done, images in all).
+        mapping: where the labels come from, see `wara.data.mapping`.
 
     Raises:
         InputError: the data set has classes that the model does not know, or no readable image.
     """
     with open_source(data) as source:
-        items = read_catalogue(source, labels).items
+        items = read_catalogue(source, labels, mapping).items
         unknown = sorted({item.label for item in items} - set(predictor.classes))
         if unknown:
             raise InputError(

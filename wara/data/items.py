@@ -21,7 +21,7 @@ class Item:
     Attributes:
         file: POSIX path relative to the data's top folder; for a frame of a file "scan.dcm#12".
         label: the class, as the folder or the table names it.
-        patient: who it is of; from the table, else (after ``ingest``) a keyed hash of the DICOM patient ID.
+        patient: who it is of, as a keyed hash; from the table, else (after ``ingest``) the DICOM patient ID.
         split: "train", "val" or "test" where the data says so.
         digest: a hash of the file's bytes, known after ``ingest``; equal files have equal digests.
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
@@ -74,7 +74,7 @@ class Catalogue:
         items: the images, in the order of their names.
         classes: the class names in natural order ("grade 2" before "grade 10"); a label's number is its place here.
         passed_over: files that are not used, with reasons.
-        layout: "class-folders", "split-folders" or "csv".
+        layout: "class-folders", "split-folders" or "csv"; with a mapping also "table", "pattern" or "dicom".
         fingerprint: changes with any file, label, patient or given side (by sizes and times, or a zip's
             checksums); stays the same through ``ingest``. Says whether stored pixels are still valid.
         digest: hash of the content and labels alone, the same on every machine; None before ``ingest``.

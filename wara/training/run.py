@@ -21,6 +21,7 @@ from wara.data.batches import Batches
 from wara.data.catalogue import Catalogue, read_catalogue
 from wara.data.checks import require_trainable
 from wara.data.ingest import ingest
+from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping, write_mapping
 from wara.data.pixels import PixelStore
 from wara.data.report import data_report
 from wara.data.sources import open_source
@@ -64,6 +65,7 @@ def train(
     recipe: Recipe,
     *,
     labels: Path | None = None,
+    mapping: Mapping | None = None,
     resume: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     cache: Path | None = None,
@@ -74,7 +76,9 @@ def train(
         data: folder or zip of images.
         out: the RUN folder; must be new or empty unless `resume`.
         recipe: the options.
-        labels: CSV with the columns file and label, and perhaps patient and split.
+        labels: table with the columns file and label, and perhaps patient and split.
+        mapping: where labels, patients and sides come from, when it is otherwise; kept in the folder as mapping.json,
+            from which `resume` takes it by itself.
         resume: go on from the last epoch that the folder holds.
         on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
@@ -95,7 +99,8 @@ def train(
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
-        study, backbone = _read(data, out, recipe, labels, cache, emit)
+        mapping = mapping or (kept_mapping(out) if resume else None)
+        study, backbone = _read(data, out, recipe, labels, mapping, cache, emit)
         recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
@@ -104,6 +109,8 @@ def train(
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
         _write_recipe(out, recipe, backbone, study, device, resume)
+        if mapping is not None:
+            write_mapping(out / MAPPING_FILE, mapping)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
         outputs.write_history(out, fitted.history)
@@ -192,11 +199,17 @@ def _own_cache(out: Path) -> Path:
 
 
 def _read(
-    data: Path, out: Path, recipe: Recipe, labels: Path | None, cache: Path | None, emit: Emit
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    labels: Path | None,
+    mapping: Mapping | None,
+    cache: Path | None,
+    emit: Emit,
 ) -> tuple[_Study, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
     with open_source(data) as source:
-        catalogue = read_catalogue(source, labels)
+        catalogue = read_catalogue(source, labels, mapping)
         require_trainable(catalogue)
         # Before the images are decoded, so that a wrong option or file is said at once and not minutes later.
         backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
