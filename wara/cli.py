@@ -250,7 +250,7 @@ def analyse(
         measured = study.measure(predictor.model, batches, predictor.classes, context=context)
         assert measured is not None  # there are adapted layers
         files = study.write(out, measured, compare=other)
-        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Explaining", n, total))
+        batches = labelled_batches(predictor, data, labels, partial(view.progress, "Explaining"), mapping=mapping)
         scales = study.measure_class_scales(
             predictor.model, batches, predictor.classes, per_class=_IMAGES_A_CLASS, check=_IMAGES_CHECKED
         )

@@ -203,7 +203,7 @@ def test_a_lora_run_exports_merged_weights(images: Path, tmp_path: Path) -> None
     assert wara("train", images, "--out", tmp_path / "run", "--method", "lora", *QUICK).returncode == 0
     done = wara("export", tmp_path / "run", "--format", "merged", "--out", tmp_path / "m.safetensors")
     assert done.returncode == 0, done.stderr
-    assert load_file(tmp_path / "m.safetensors")["blocks.0.attn.qkv.weight"].shape == (288, 96)
+    assert load_file(tmp_path / "m.safetensors")["blocks.0.attn.qkv.weight"].shape == (576, 192)
 
 
 def test_help_lists_the_commands() -> None:
@@ -315,7 +315,7 @@ def test_wrong_data_is_answered_in_plain_words(
     ("options", "part"),
     [
         (["--rank", "0"], "The option rank cannot be used (seen: 0)"),
-        (["--rank", "97"], "Use a rank of 1 to 96"),
+        (["--rank", "193"], "Use a rank of 1 to 192"),
         (["--backbone", "vit_huge_nonsense"], "Unknown backbone (seen: vit_huge_nonsense)"),
         (["--backbone", "deit_tiny_patch16_224:gone.safetensors"], "weights file does not exist"),
         (["--method", "dora"], "The option method cannot be used (seen: dora)"),
