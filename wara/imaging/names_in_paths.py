@@ -53,9 +53,10 @@ class Identifiers:
         pieces = _pieces(part)
         if not pieces or all(piece in _NOBODY for piece in pieces):
             return False
-        together = "".join(pieces)
-        if any(name in pieces or (len(name) >= _LONG and name in together) for name in self.names):
-            return True
+        together, letters = "".join(pieces), "".join(piece for piece in pieces if piece.isalpha())
+        for name in self.names:
+            if name in pieces or name == letters or (len(name) >= _LONG and name in together):
+                return True
         return any(_stands_in(_pieces(number), pieces, together, folder) for number in self.numbers)
 
 

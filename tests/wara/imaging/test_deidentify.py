@@ -221,7 +221,7 @@ def test_every_file_that_pydicom_brings_looks_the_same_afterwards_or_was_not_rea
 
 
 def test_what_holds_no_image_is_refused_by_what_it_is(make_dicom, dicom_bytes):
-    report = make_dicom(None, Modality="SR")
+    report = make_dicom(None, Modality="SR", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
     with pytest.raises(UnreadableImage, match="structured report"):
         deidentify(dicom_bytes(report), "a.dcm")
 

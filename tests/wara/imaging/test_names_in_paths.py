@@ -6,7 +6,7 @@ import pytest
 
 from wara.imaging.names_in_paths import Identifiers, coded_file, coded_folder, safe_path
 
-JANE = Identifiers.of(["4711", "1.2.840.99.5", "7", "20200102"], ["Doe^Jane", "Müller^Ann"])
+JANE = Identifiers.of(["4711", "1.2.840.99.5", "7", "20200102"], ["Doe^Jane", "Müller^Ann", "Wu^Li"])
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ JANE = Identifiers.of(["4711", "1.2.840.99.5", "7", "20200102"], ["Doe^Jane", "M
     [
         "4711.dcm", "img_4711_2.dcm", "Doe-1.dcm", "JaneDoe.png", "jane_doe_3.dcm", "1.2.840.99.5", "1.2.840.99.5.dcm",
         "MULLER.dcm", "scan 2020-01-02.dcm", "x20200102.dcm", "7.dcm",
+        "li_wu_3.png",
     ],
 )  # fmt: skip
 def test_names_that_carry_an_identifier_are_coded(name):
