@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import tempfile
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from wara.errors import InputError
 from wara.home import home
 
 KEY_NAME = "patient-key"
+# What a de-identified file says as its PatientID, before the hash: it is read back as it is, not hashed once more.
+CODED = "WARA-"
+_CODED = re.compile(rf"{CODED}([0-9a-f]{{12}})")
+UID_ROOT = "2.25."
 _KEY_BYTES = 32
 
 
@@ -28,7 +34,30 @@ def pseudonym(patient_id: str) -> str | None:
     cleaned = patient_id.strip(" \0\t\r\n")
     if not cleaned:
         return None
+    coded = _CODED.fullmatch(cleaned)
+    if coded:
+        return coded[1]
     return hashlib.blake2b(cleaned.encode(), key=_key(home()), digest_size=6).hexdigest()
+
+
+def keyed_digest(text: str, purpose: bytes) -> bytes:
+    """Return 16 bytes for a text under this machine's key, other ones for each purpose (at most 16 bytes long).
+
+    Raises:
+        InputError: the key can be neither read nor made.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(data, key=_key(home()), digest_size=16, person=purpose).digest()
+
+
+def keyed_uid(uid: str) -> str:
+    """Return a UID that stands for another one, the same on this machine every time (root 2.25, PS3.5 B.2).
+
+    Raises:
+        InputError: the key can be neither read nor made.
+    """
+    digest = keyed_digest(uid.strip(" \0"), b"uid")
+    return f"{UID_ROOT}{uuid.UUID(bytes=digest, version=4).int}"
 
 
 @lru_cache(maxsize=8)

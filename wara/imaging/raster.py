@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from wara.errors import UnreadableImage
 from wara.imaging.image import MAX_PIXELS, DecodedImage, Pixels, finite_range, is_grey, to_uint8
 
-_PILLOW_FORMATS = {"PNG": ["PNG"], "JPEG": ["JPEG", "MPO"], "TIFF": ["TIFF"], "WebP": ["WEBP"], "BMP": ["BMP"]}
+PILLOW_FORMATS = {"PNG": ["PNG"], "JPEG": ["JPEG", "MPO"], "TIFF": ["TIFF"], "WebP": ["WEBP"], "BMP": ["BMP"]}
 
 # What Pillow's plugins raise on damaged files, as seen by cutting and altering good ones.
 _DECODER_ERRORS = (
@@ -48,14 +48,14 @@ def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None
         UnreadableImage: damaged, cut short, too large, several pages, or channels that are not grey or colour.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS[kind]) as image:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[kind]) as image:
             _check(image, name, kind)
             bits = _bits(image, data, kind)
             width, height = image.size
             if at_least is not None and kind == "JPEG":
                 image.draft(None, (at_least, at_least))
             image.load()
-            orientation = _orientation(image)
+            orientation = read_orientation(image)
             turned = image if orientation == 1 else ImageOps.exif_transpose(image)
             if orientation in (5, 6, 7, 8):
                 width, height = height, width
@@ -119,7 +119,7 @@ def _bits(image: Image.Image, data: bytes, kind: str) -> int:
     return 1 if image.mode == "1" else 8
 
 
-def _orientation(image: Image.Image) -> int:
+def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) where it is missing or its block is damaged."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)

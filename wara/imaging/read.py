@@ -85,14 +85,23 @@ def read_squares(
         yield fit_square(image.pixels, size, fit), image
 
 
-def check_image(data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None) -> DecodedImage:
+def check_image(
+    data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None, at_least: int = 1
+) -> DecodedImage:
     """Decode an image only to learn whether it can be, and its facts; a JPEG is decoded at 1/8 scale for that.
+
+    Args:
+        data: the whole file.
+        name: the file's name, for errors only.
+        view: which frame and window of a DICOM file.
+        frame: number of the frame, from 1; None for the view's.
+        at_least: pixels that a JPEG's shorter side keeps, where somebody looks at it.
 
     Raises:
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    return _decode(data, name, 1, view, frame)
+    return _decode(data, name, at_least, view, frame)
 
 
 def check_images(

@@ -1,0 +1,163 @@
+"""Find what looks like a line of text in a picture: thin strokes of one height in a row on even ground.
+
+A look without any model, for the question "may somebody's name stand in this picture?". It reads nothing, misses
+text on busy ground and handwriting, and takes some rows of small structures for text; what it finds is for a person
+to review. How often it is right is measured by ``tools.text_detector_rates`` (docs/deidentification.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from wara.imaging.image import Pixels
+
+# The shorter side at which a picture is looked at: letters of ten pixels on a screenshot stay readable.
+LOOKED_AT = 800
+_LONGEST = 1600
+_CONTRAST = 50
+# Letters in pixels, and as a share of the picture's height.
+_LEAST_HEIGHT, _MOST_HEIGHT = 6, 0.08
+_STROKE_SHARE = 0.42
+_EVEN_GROUND = 28
+_LETTERS, _LETTERS_INSIDE = 3, 5
+_BORDER = 0.25
+_TOO_MANY = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of the picture; ``right`` and ``bottom`` are the first column and row outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def __or__(self, other: Box) -> Box:
+        return Box(
+            min(self.left, other.left), min(self.top, other.top), max(self.right, other.right),
+            max(self.bottom, other.bottom),
+        )  # fmt: skip
+
+
+def find_text(pixels: Pixels) -> list[Box]:
+    """Return the rectangles that look like lines of text, from the top.
+
+    Near a border (in the outer quarter) three letters make a line; further inside, where anatomy is, five do.
+
+    Args:
+        pixels: uint8, (H, W) or (H, W, 3); pictures longer than 1,600 pixels are looked at at a fraction.
+    """
+    grey = pixels if pixels.ndim == 2 else np.asarray(pixels.max(axis=2))
+    step = max(1, -(-max(grey.shape) // _LONGEST))
+    if step > 1:
+        rows, columns = (side // step * step for side in grey.shape)
+        blocks = grey[:rows, :columns].reshape(rows // step, step, columns // step, step)
+        grey = blocks.mean(axis=(1, 3)).astype(np.uint8)
+    if min(grey.shape) < 2 * _LEAST_HEIGHT or not _has_sharp_edges(grey):
+        return []
+    boxes: list[Box] = []
+    for image in (grey, 255 - grey):  # bright letters, then dark ones
+        boxes += _lines(_letters(image), grey.shape)
+    found = sorted(_merged(boxes), key=lambda box: (box.top, box.left))
+    return [Box(b.left * step, b.top * step, b.right * step, b.bottom * step) for b in found]
+
+
+def _has_sharp_edges(grey: Pixels) -> bool:
+    """Whether there are enough steps of brightness for three letters; most pictures of tissue end here."""
+    steps = np.abs(np.diff(grey.astype(np.int16), axis=1)) >= _CONTRAST
+    return int(steps.sum()) >= _LETTERS * _LEAST_HEIGHT
+
+
+def _letters(grey: Pixels) -> list[Box]:
+    """Return the connected thin bright strokes that have the size of letters and stand on even ground."""
+    # A stroke is what an opening wider than it takes away.
+    width = max(7, round(min(grey.shape) * _MOST_HEIGHT * _STROKE_SHARE) | 1)
+    strokes = (grey.astype(np.int16) - ndimage.grey_opening(grey, size=(width, width))) >= _CONTRAST
+    labels, count = ndimage.label(strokes, structure=np.ones((3, 3), dtype=bool))
+    if not 0 < count <= _TOO_MANY:
+        return []
+    most = max(_LEAST_HEIGHT + 4, int(grey.shape[0] * _MOST_HEIGHT))
+    letters = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        height, width_ = (part.stop - part.start for part in place)
+        if not (_LEAST_HEIGHT <= height <= most and width_ <= 1.6 * height):
+            continue
+        ink = labels[place] == number
+        if _is_letter(ink) and _stands_on_even_ground(grey, strokes, place):
+            letters.append(Box(place[1].start, place[0].start, place[1].stop, place[0].stop))
+    return letters
+
+
+def _is_letter(ink: npt.NDArray[np.bool_]) -> bool:
+    """Whether strokes are thin for their height, and the box neither nearly empty nor nearly full (an I may be)."""
+    height, width = ink.shape
+    share = float(ink.mean())
+    if share < 0.12 or (share > 0.85 and width > 0.4 * height):
+        return False
+    thickest = float(ndimage.distance_transform_cdt(np.pad(ink, 1), metric="chessboard").max())
+    return bool(2 * thickest - 1 <= max(3.0, _STROKE_SHARE * height))
+
+
+def _stands_on_even_ground(grey: Pixels, strokes: npt.NDArray[np.bool_], place: tuple[slice, ...]) -> bool:
+    margin = max(2, (place[0].stop - place[0].start) // 4)
+    around = tuple(slice(max(0, part.start - margin), part.stop + margin) for part in place)
+    # The soft edge of a stroke belongs to it.
+    ground = grey[around][~ndimage.binary_dilation(strokes[around], iterations=1)]
+    if ground.size < 8:
+        return False
+    low, high = np.percentile(ground, (10, 90))
+    return bool(high - low <= _EVEN_GROUND)
+
+
+def _lines(letters: list[Box], shape: tuple[int, ...]) -> list[Box]:
+    """Join letters of like height that follow each other on a line, and return the lines that are long enough."""
+    chains: list[list[Box]] = []
+    for letter in sorted(letters, key=lambda box: box.left):
+        chain = next((c for c in reversed(chains) if _follows(c[-1], letter)), None)
+        if chain is None:
+            chains.append([letter])
+        else:
+            chain.append(letter)
+    lines = []
+    for chain in chains:
+        box = chain[0]
+        for letter in chain[1:]:
+            box |= letter
+        if len(chain) >= (_LETTERS if _near_border(box, shape) else _LETTERS_INSIDE):
+            lines.append(box)
+    return lines
+
+
+def _follows(before: Box, letter: Box) -> bool:
+    tall, short = sorted((before.bottom - before.top, letter.bottom - letter.top), reverse=True)
+    overlap = min(before.bottom, letter.bottom) - max(before.top, letter.top)
+    gap = letter.left - before.right
+    return tall <= 1.8 * short and overlap >= 0.6 * short and -0.2 * tall <= gap <= 1.3 * tall
+
+
+def _near_border(box: Box, shape: tuple[int, ...]) -> bool:
+    rows, columns = shape[0], shape[1]
+    across, down = (box.left + box.right) / 2 / columns, (box.top + box.bottom) / 2 / rows
+    return min(across, 1 - across, down, 1 - down) <= _BORDER
+
+
+def _merged(boxes: list[Box]) -> list[Box]:
+    """Join boxes that touch."""
+    merged: list[Box] = []
+    for box in boxes:
+        current = box
+        while touching := [other for other in merged if _touch(current, other)]:
+            for other in touching:
+                merged.remove(other)
+                current |= other
+        merged.append(current)
+    return merged
+
+
+def _touch(one: Box, other: Box) -> bool:
+    return one.left <= other.right and other.left <= one.right and one.top <= other.bottom and other.top <= one.bottom

@@ -1,0 +1,36 @@
+"""One look at an image for text in the picture: what its header says of it, then what can be seen."""
+
+from __future__ import annotations
+
+from wara.imaging.image import DecodedImage
+from wara.imaging.read import check_image
+from wara.imaging.text_detector import LOOKED_AT, find_text
+
+
+def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
+    """Decode an image and say why text may stand in it.
+
+    A header that says NO is not believed where text can be seen: the mark is often set by default.
+
+    Args:
+        data: the whole file.
+        name: the file's name, for errors only.
+
+    Returns:
+        The decoded image (a large JPEG at a reduced scale) and "stated", "regions", "seen" or "".
+
+    Raises:
+        UnreadableImage: as ``read_image``.
+        InputError: as ``read_image``.
+    """
+    image = check_image(data, name, at_least=LOOKED_AT)
+    if image.format == "DICOM":
+        # Imported on first use: most data sets hold no DICOM, and the package takes a moment.
+        from wara.imaging.burned_in import declared_text
+
+        declared = declared_text(data)
+        if declared.burned_in:
+            return image, "stated"
+        if declared.suspicious:
+            return image, "regions"
+    return image, "seen" if find_text(image.pixels) else ""
