@@ -6,6 +6,7 @@ Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT and window), C.7.6.3
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -96,7 +97,7 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
     if grey and pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[..., 0])
     return DecodedImage(
-        pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, pseudonym(facts.patient_id)
+        pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, pseudonym(facts.patient_id), facts.modality
     )
 
 
@@ -163,6 +164,9 @@ class _Facts:
             )
         self.bits = int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 8)
         self.patient_id = str(dataset.get("PatientID") or "")
+        # A code of up to 16 capitals (PS3.5, VR CS); anything else is not shown, for it may be anything.
+        modality = str(dataset.get("Modality") or "").strip()
+        self.modality = modality if re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality) else None
 
 
 def _kind(dataset: pydicom.Dataset) -> str:

@@ -27,6 +27,7 @@ class DecodedImage:
         greyscale: whether all three channels are equal everywhere.
         window: centre and width of the DICOM window that was applied, in the units after the rescale.
         patient: a keyed hash of the DICOM patient ID (see ``wara.imaging.identity``); None where there is none.
+        modality: of a DICOM file, e.g. "CR" (0008,0060); None where there is none.
     """
 
     pixels: Pixels
@@ -37,6 +38,7 @@ class DecodedImage:
     greyscale: bool
     window: tuple[float, float] | None = None
     patient: str | None = None
+    modality: str | None = None
 
 
 def is_grey(pixels: Pixels) -> bool:

@@ -13,6 +13,7 @@ from wara.imaging.quiet import quiet_decoders
 
 # A JPEG is decoded at a reduced scale only while this many pixels remain for each one of the result.
 _OVERSAMPLING = 2
+_CHECKED_AT = 64
 
 
 def read_image(data: bytes, name: str) -> DecodedImage:
@@ -61,13 +62,15 @@ def read_square(data: bytes, name: str, size: int, fit: str = "pad") -> tuple[Pi
 
 
 def check_image(data: bytes, name: str) -> DecodedImage:
-    """Decode an image only to learn whether it can be, and its facts; a JPEG is decoded at 1/8 scale for that.
+    """Decode an image only to learn whether it can be, its facts, and how it looks from afar.
+
+    A JPEG is decoded at 1/8 scale for that, or at the scale that leaves its sides 64 pixels.
 
     Raises:
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    return _decode(data, name, 1)
+    return _decode(data, name, _CHECKED_AT)
 
 
 def _decode(data: bytes, name: str, at_least: int | None) -> DecodedImage:
