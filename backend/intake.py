@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from backend.db import Database, Dataset, Job
 from backend.db.models import now
@@ -23,7 +24,6 @@ from backend.problems import RequestRefused, not_found, problem_of, unexpected
 from backend.storage import Batch, Storage, read_json, safe_relative, write_atomically, write_json
 from wara.data.catalogue import Catalogue, Item, PassedOver, ingest, read_catalogue, require_trainable
 from wara.data.sources import Source, open_source
-from wara.data.split import make_split
 from wara.errors import InputError
 
 STALE_UPLOAD = timedelta(days=1)
@@ -31,6 +31,7 @@ SWEEP_SECONDS = 60.0
 WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
 LABELS_FOLDER = "labels"
 CATALOGUE_FILE = "catalogue.json"
+DECISIONS_FILE = "decisions.json"
 
 log = logging.getLogger("backend.intake")
 
@@ -172,28 +173,22 @@ class Intake:
         """
         with self.storage.lock(dataset_id):
             self._delete(dataset_id)
-        _load_catalogue.cache_clear()
-        _split.cache_clear()
+        load_catalogue.cache_clear()
 
     def _delete(self, dataset_id: str) -> None:
         with self.database.session() as session:
-            dataset = session.get(Dataset, dataset_id)
-            if dataset is None:
-                raise not_found("data set", dataset_id)
-            using = session.scalars(
-                select(Job.name).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "running")))
-            ).first()
-            if using is not None:
-                raise RequestRefused(
-                    409,
-                    "A training is using this data set",
-                    seen=using,
-                    remedy="Wait until it has ended, or cancel it first.",
-                    code="dataset-in-use",
-                )
-            session.delete(dataset)
+            session.delete(_unused(session, dataset_id))
         self._dropped.add(dataset_id)
         self._forget(dataset_id)
+
+    def require_unused(self, dataset_id: str) -> None:
+        """Refuse what would change a data set while a job works with it.
+
+        Raises:
+            RequestRefused: 404, or 409 while a job uses it.
+        """
+        with self.database.session() as session:
+            _unused(session, dataset_id)
 
     def progress(self, dataset_id: str) -> tuple[int, int] | None:
         """Return (done, total) images of a running check."""
@@ -209,8 +204,16 @@ class Intake:
             return None
         return self.storage.folder("datasets", dataset.id) / LABELS_FOLDER / PurePosixPath(dataset.labels).name
 
+    def catalogue_file(self, dataset: Dataset) -> Path:
+        """Return where the catalogue of a checked data set is kept."""
+        return self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE
+
+    def decisions_file(self, dataset: Dataset) -> Path:
+        """Return where the decisions about a data set's findings are kept, if there are any."""
+        return self.storage.folder("datasets", dataset.id) / DECISIONS_FILE
+
     def catalogue(self, dataset: Dataset) -> Catalogue:
-        """Return the checked catalogue.
+        """Return the catalogue as it was checked, before any decision.
 
         Raises:
             RequestRefused: 409 while the data set is not ready.
@@ -228,12 +231,7 @@ class Intake:
                 remedy="Wait until its state is 'ready'.",
                 code="dataset-not-ready",
             )
-        return _load_catalogue(self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE)
-
-    def split(self, dataset: Dataset, seed: int) -> list[str]:
-        """Return the side of every item ("train", "val", "test") that training with this seed would use."""
-        self.catalogue(dataset)  # refuses while it is not ready
-        return _split(self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE, seed)
+        return load_catalogue(self.catalogue_file(dataset))
 
     def _receiving(self, dataset_id: str) -> tuple[str, str | None]:
         with self.database.session() as session:
@@ -380,6 +378,24 @@ class Intake:
                 self._stopping.wait(pause)
 
 
+def _unused(session: Session, dataset_id: str) -> Dataset:
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None:
+        raise not_found("data set", dataset_id)
+    using = session.scalars(
+        select(Job.name).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "running")))
+    ).first()
+    if using is not None:
+        raise RequestRefused(
+            409,
+            "A training is using this data set",
+            seen=using,
+            remedy="Wait until it has ended, or cancel it first.",
+            code="dataset-in-use",
+        )
+    return dataset
+
+
 def _list(staging: Path, source: str, labels: str | None) -> Catalogue:
     with open_source(staging / source) as opened:
         labels_file = None
@@ -455,14 +471,10 @@ def _describe(dataset: Dataset, catalogue: Catalogue) -> None:
 
 
 @lru_cache(maxsize=8)
-def _load_catalogue(path: Path) -> Catalogue:
+def load_catalogue(path: Path) -> Catalogue:
+    """Return a catalogue that a check has written."""
     stored = read_json(path)
     stored["items"] = tuple(Item(**fields) for fields in stored["items"])
     stored["passed_over"] = tuple(PassedOver(**fields) for fields in stored["passed_over"])
     stored["classes"] = tuple(stored["classes"])
     return Catalogue(**stored)
-
-
-@lru_cache(maxsize=16)
-def _split(path: Path, seed: int) -> list[str]:
-    return make_split(_load_catalogue(path), seed)

@@ -19,6 +19,9 @@ from backend.api.schemas import (
     CheckProgress,
     DatasetList,
     DatasetOut,
+    DecisionIn,
+    DecisionList,
+    DecisionOut,
     ImageList,
     ImageOut,
     Problem,
@@ -28,8 +31,9 @@ from backend.db import Dataset
 from backend.intake import Intake
 from backend.problems import not_found
 from backend.storage import write_atomically
+from backend.studies import forget_studies, study, take_decision, undo_decision
 from backend.uploads import receive
-from wara.data.report import data_report
+from wara.data.decisions import Decision
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.imaging import read_square
@@ -102,9 +106,28 @@ def get_dataset(dataset: DatasetDep, intake: IntakeDep) -> DatasetOut:
 
 @router.get("/datasets/{dataset_id}/report")
 def get_report(dataset: DatasetDep, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
-    """Return counts, the split that training with this seed uses, leaks, and what was passed over and why."""
-    catalogue = intake.catalogue(dataset)
-    return data_report(catalogue, intake.split(dataset, seed))
+    """Return counts, the split that training with this seed uses, findings with their fixes, and decisions so far."""
+    now = study(intake, dataset, seed)
+    report = now.report()
+    for finding in report["findings"]:
+        for group in finding["groups"]:
+            for image in group["images"]:
+                image["url"] = _thumbnail_url(dataset.id, now.numbers[image["file"]])
+    return report
+
+
+@router.post("/datasets/{dataset_id}/decisions", status_code=201)
+def create_decision(
+    dataset: DatasetDep, decision: DecisionIn, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0
+) -> DecisionList:
+    """Fix a finding of the report with this seed. Report and training then go by it; 409 while a job uses the data."""
+    return _decisions(take_decision(intake, dataset, decision.finding, decision.fix, seed))
+
+
+@router.delete("/datasets/{dataset_id}/decisions/{number}")
+def delete_decision(dataset: DatasetDep, number: int, intake: IntakeDep) -> DecisionList:
+    """Take a decision back by its place in the report's list, from 0; 409 while a job uses the data set."""
+    return _decisions(undo_decision(intake, dataset, number))
 
 
 @router.get("/datasets/{dataset_id}/images")
@@ -117,7 +140,8 @@ def list_images(
     seed: Annotated[int, Query(ge=0)] = 0,
 ) -> ImageList:
     """List a page of images with the addresses of their thumbnails."""
-    catalogue = intake.catalogue(dataset)
+    now = study(intake, dataset, seed)
+    catalogue, sides = now.catalogue, now.split
     if cls is not None and cls not in catalogue.classes:
         raise InputError(
             "There is no such class",
@@ -125,7 +149,6 @@ def list_images(
             remedy=f"The classes are {', '.join(catalogue.classes)}.",
             code="class-not-found",
         )
-    sides = intake.split(dataset, seed)
     chosen = [index for index, item in enumerate(catalogue.items) if cls is None or item.label == cls]
     return ImageList(
         total=len(chosen),
@@ -134,7 +157,7 @@ def list_images(
                 file=catalogue.items[index].file,
                 label=catalogue.items[index].label,
                 split=sides[index],
-                url=f"/api/v1/datasets/{dataset.id}/images/{index}/thumbnail",
+                url=_thumbnail_url(dataset.id, now.numbers[catalogue.items[index].file]),
             )
             for index in chosen[offset : offset + limit]
         ],
@@ -162,6 +185,7 @@ def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: S
 def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
     """Delete a data set with all its images; models trained on it stay."""
     intake.delete(dataset_id)
+    forget_studies()
     return Response(status_code=204)
 
 
@@ -172,6 +196,14 @@ def _make_thumbnail(source: Path, file: str, path: Path) -> None:
     Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, buffer.getvalue())
+
+
+def _thumbnail_url(dataset_id: str, number: int) -> str:
+    return f"/api/v1/datasets/{dataset_id}/images/{number}/thumbnail"
+
+
+def _decisions(decisions: list[Decision]) -> DecisionList:
+    return DecisionList(items=[DecisionOut(**decision.summary()) for decision in decisions])
 
 
 def fetch(intake: Intake, dataset_id: str) -> DatasetOut:

@@ -118,6 +118,31 @@ class DatasetList(BaseModel):
     items: list[DatasetOut]
 
 
+class DecisionIn(BaseModel):
+    """A finding of the report, and which of its fixes to apply."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    finding: str = Field(max_length=80)
+    fix: Literal["drop", "move", "group"]
+
+
+class DecisionOut(BaseModel):
+    """A decision: the finding, its fix, how many images it changes, when, and by which version of the rules."""
+
+    finding: str
+    fix: str
+    images: int
+    when: str
+    rules: int
+
+
+class DecisionList(BaseModel):
+    """Decisions about a data set, in the order in which they were taken."""
+
+    items: list[DecisionOut]
+
+
 class ImageOut(BaseModel):
     """An image of a data set; ``url`` is its thumbnail."""
 

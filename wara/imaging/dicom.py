@@ -97,7 +97,15 @@ def decode_dicom(data: bytes, name: str) -> DecodedImage:
     if grey and pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[..., 0])
     return DecodedImage(
-        pixels, "DICOM", facts.columns, facts.rows, facts.bits, grey, window, pseudonym(facts.patient_id), facts.modality
+        pixels,
+        "DICOM",
+        facts.columns,
+        facts.rows,
+        facts.bits,
+        grey,
+        window,
+        pseudonym(facts.patient_id),
+        facts.modality,
     )
 
 

@@ -17,7 +17,7 @@ import wara
 from wara.errors import InputError
 
 RECIPE, METRICS, HISTORY = "recipe.json", "metrics.json", "history.csv"
-SPLIT, PREDICTIONS, CARD = "split.csv", "predictions.csv", "card.md"
+SPLIT, PREDICTIONS, CARD, DECISIONS = "split.csv", "predictions.csv", "card.md", "decisions.json"
 ADAPTER, FIGURES, CHECKPOINT = "adapter", "figures", "checkpoint"
 FORMAT = 1
 _HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "learning_rate", "seconds", "best")

@@ -22,6 +22,7 @@ from wara.backbones import Backbone, load_backbone
 from wara.data.batches import Batches
 from wara.data.catalogue import Catalogue, read_catalogue
 from wara.data.checks import require_trainable
+from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from wara.data.ingest import ingest
 from wara.data.pixels import PixelStore
 from wara.data.report import data_report
@@ -50,20 +51,26 @@ class _Study:
     catalogue: Catalogue
     store: PixelStore
     split: list[str]
+    decisions: list[Decision]
+
+    def places(self, side: str) -> list[int]:
+        return [place for place, name in enumerate(self.split) if name == side]
 
     def rows(self, side: str) -> list[int]:
-        return [row for row, name in enumerate(self.split) if name == side]
+        """The rows of the store; it holds images that a decision left out, too."""
+        row = {item.file: number for number, item in enumerate(self.store.catalogue.items)}
+        return [row[file] for file in self.files(side)]
 
     def targets(self, side: str) -> list[int]:
         index = {name: i for i, name in enumerate(self.catalogue.classes)}
-        return [index[self.catalogue.items[row].label] for row in self.rows(side)]
+        return [index[self.catalogue.items[place].label] for place in self.places(side)]
 
     def files(self, side: str) -> list[str]:
-        return [self.catalogue.items[row].file for row in self.rows(side)]
+        return [self.catalogue.items[place].file for place in self.places(side)]
 
     def groups(self, side: str) -> list[str]:
         """The patient of each image; an image without one stands for itself."""
-        items = [self.catalogue.items[row] for row in self.rows(side)]
+        items = [self.catalogue.items[place] for place in self.places(side)]
         return [f"patient {item.patient}" if item.patient else f"file {item.file}" for item in items]
 
 
@@ -76,6 +83,7 @@ def train(
     resume: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     cache: Path | None = None,
+    decisions: Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on a data set and write the RUN folder.
 
@@ -87,6 +95,8 @@ def train(
         resume: go on from the last epoch that the folder holds.
         on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
+        decisions: file of decisions about findings (see `wara.data.decisions`); they are applied before the split, and
+            kept with the run.
 
     Returns:
         What metrics.json holds.
@@ -104,15 +114,17 @@ def train(
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
-        study, backbone = _read(data, out, recipe, labels, cache, emit)
+        study, backbone = _read(data, out, recipe, labels, cache, decisions, emit)
         recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
         model = build(backbone, recipe).to(device)
-        report = data_report(study.catalogue, study.split)
+        report = data_report(study.catalogue, study.split, decisions=study.decisions)
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
         _write_recipe(out, recipe, backbone, study, device, resume)
+        if study.decisions:
+            write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
         outputs.write_history(out, fitted.history)
@@ -195,9 +207,10 @@ def _own_cache(out: Path) -> Path:
 
 
 def _read(
-    data: Path, out: Path, recipe: Recipe, labels: Path | None, cache: Path | None, emit: Emit
+    data: Path, out: Path, recipe: Recipe, labels: Path | None, cache: Path | None, decided: Path | None, emit: Emit
 ) -> tuple[_Study, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
+    decisions = [] if decided is None else read_decisions(decided)
     with open_source(data) as source:
         catalogue = read_catalogue(source, labels)
         require_trainable(catalogue)
@@ -211,11 +224,12 @@ def _read(
             source, catalogue, size=backbone.size, fit=recipe.fit, store=path, on_progress=_reading(emit)
         )
     assert store is not None
+    catalogue = apply_decisions(catalogue, decisions)
     require_trainable(catalogue)
     split = make_split(catalogue, recipe.seed)
     torch.manual_seed(recipe.seed)  # the head's first values depend on the seed alone
     backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
-    return _Study(catalogue, store, split), backbone
+    return _Study(catalogue, store, split, decisions), backbone
 
 
 def _reading(emit: Emit) -> Callable[[int, int], None]:
@@ -308,6 +322,7 @@ def _write_recipe(
             "splits": {side: study.split.count(side) for side in SPLITS},
             "passed_over": len(catalogue.passed_over),
         },
+        "decisions": [decision.summary() for decision in study.decisions],
         "device_name": device_name(device),
         "packages": outputs.package_versions(),
     }  # fmt: skip
@@ -317,6 +332,7 @@ def _write_recipe(
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    before = {"decisions": [], **before}  # runs of earlier versions know of none
     differing = [key for key in now if key not in ("packages", "device", "device_name") and before.get(key) != now[key]]
     if differing:
         raise InputError(
