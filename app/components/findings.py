@@ -42,11 +42,14 @@ def render_decisions(dataset_id: str, report: dict[str, Any]) -> str:
 def _card(dataset_id: str, finding: dict[str, Any]) -> str:
     groups = finding["groups"]
     rest = finding["group_count"] - len(groups)
-    folded = "".join(map(_group, groups[SHOWN_OPENLY:]))
+    # What no button mends is shown on request only.
+    openly = SHOWN_OPENLY if finding["fixes"] else 0
+    folded = "".join(map(_group, groups[openly:]))
     if folded:
         more = f'<p class="hint">and {words.count(rest)} more</p>' if rest else ""
-        number = words.count(finding["group_count"] - SHOWN_OPENLY)
-        folded = f'<details class="fold"><summary>Show more ({number})</summary>{folded}{more}</details>'
+        number = words.count(finding["group_count"] - openly)
+        summary = f"Show {'more' if openly else 'the images'} ({number})"
+        folded = f'<details class="fold"><summary>{summary}</summary>{folded}{more}</details>'
     fixes = "".join(_fix(dataset_id, finding["id"], fix) for fix in finding["fixes"])
     fixes = f'<ul class="fixes">{fixes}</ul>' if fixes else ""
     severity = finding["severity"]
@@ -54,7 +57,7 @@ def _card(dataset_id: str, finding: dict[str, Any]) -> str:
         f'<section class="card finding" data-finding="{escape(finding["id"])}" data-severity="{escape(severity)}">'
         f'<h3>{escape(TITLES.get(finding["kind"], finding["kind"]))} <span class="severity">'
         f"{escape(SEVERITIES.get(severity, severity))}</span></h3><p>{escape(finding['sentence'])}</p>"
-        f"{''.join(map(_group, groups[:SHOWN_OPENLY]))}{folded}"
+        f"{''.join(map(_group, groups[:openly]))}{folded}"
         f"{fixes}</section>"
     )
 

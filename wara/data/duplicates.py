@@ -15,7 +15,7 @@ between 0.78 and 0.9, amid different lesions, and are not told.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from wara.data.looks import fine_structure, perceptual_hashes, stack_looks
 MAX_BITS = 10
 MIN_LIKENESS = 0.9
 _ROWS = 256
+_PAIRS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +98,46 @@ def near_copies(items: Sequence[Item], exact: Sequence[Copies] = ()) -> list[Cop
     places, looks = stack_looks(items)
     chosen = np.asarray([place not in others for place in places], bool)
     places, looks = places[chosen], looks[chosen]
-    unions, least = Unions(), {}
-    for one, other, likeness in near_pairs(looks):
-        unions.join(one, other)
-        least[one, other] = likeness
-    weakest: dict[int, float] = defaultdict(lambda: 1.0)
-    for (one, _), likeness in least.items():
-        root = unions.root(one)
-        weakest[root] = min(weakest[root], likeness)
+    labels, weakest = join_near(looks)
     found = []
-    for members in unions.sets():
-        whole = [place for member in members for place in stands_for.get(int(places[member]), (int(places[member]),))]
-        found.append(Copies(tuple(sorted(whole)), "near", round(weakest[members[0]], 3)))
+    for label, likeness in weakest.items():
+        members = places[labels == label].tolist()
+        whole = [place for member in members for place in stands_for.get(member, (member,))]
+        found.append(Copies(tuple(sorted(whole)), "near", round(likeness, 3)))
     return sorted(found, key=lambda copies: copies.places)
 
 
-def near_pairs(looks: npt.NDArray[np.uint8]) -> Iterator[tuple[int, int, float]]:
-    """Yield (i, j, likeness) with i < j of the looks that are nearly equal.
+def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[int, float]]:
+    """Join looks that are nearly equal into sets.
 
     Every hash is compared with every other one, a block of rows at a time: 10,000 images are 50 million comparisons
-    of eight bytes, about a second. Memory: 4 kB an image for its structure, and one block, 256 rows of n.
+    of eight bytes, about a second. Memory: 4 kB an image for its structure, and one block, 256 rows of n. Pairs that
+    are in one set already are not looked at again, so a thousand copies of one picture cost no more than strangers.
 
     Args:
         looks: uint8, (n, 32, 32).
+
+    Returns:
+        The set of each look, named by its first member, (n,); and for each set of two or more the smallest likeness
+        by which one was joined to it.
     """
     hashes, structure = perceptual_hashes(looks), fine_structure(looks)
+    labels, weakest = np.arange(len(looks)), {}
     for start in range(0, len(hashes), _ROWS):
-        block = hashes[start : start + _ROWS]
-        rest = hashes[start:]
+        block, rest = hashes[start : start + _ROWS], hashes[start:]
         rows, columns = np.nonzero(np.bitwise_count(block[:, np.newaxis] ^ rest[np.newaxis]) <= MAX_BITS)
         above = columns > rows
         ones, others = rows[above] + start, columns[above] + start
         # A data set of one body part gives many candidates: they too are looked at in blocks.
-        for first in range(0, len(ones), 16 * _ROWS):
-            i, j = ones[first : first + 16 * _ROWS], others[first : first + 16 * _ROWS]
+        for first in range(0, len(ones), _PAIRS):
+            i, j = ones[first : first + _PAIRS], others[first : first + _PAIRS]
+            apart = labels[i] != labels[j]
+            i, j = i[apart], j[apart]
             likeness = np.einsum("ij,ij->i", structure[i], structure[j])
-            for near in np.nonzero(likeness >= MIN_LIKENESS)[0]:
-                yield int(i[near]), int(j[near]), float(min(likeness[near], 1.0))
+            for pair in np.nonzero(likeness >= MIN_LIKENESS)[0]:
+                one, other = sorted((int(labels[i[pair]]), int(labels[j[pair]])))
+                if one != other:
+                    labels[labels == other] = one
+                    known = (weakest.get(one, 1.0), weakest.pop(other, 1.0))
+                    weakest[one] = min(*known, float(likeness[pair]))
+    return labels, weakest

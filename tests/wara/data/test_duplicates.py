@@ -76,6 +76,14 @@ def test_flat_images_are_like_no_other():
     assert _near(*(Image.new("L", (50, 50), shade) for shade in (0, 0, 90, 255))) == []
 
 
+def test_many_copies_of_one_picture_are_one_set():
+    rng = np.random.default_rng(0)
+    pictures = [np.asarray(_picture(number % 2)) + rng.normal(0, 3, (160, 160)) for number in range(600)]
+    found = near_copies([_item(Image.fromarray(np.clip(p, 0, 255).astype(np.uint8))) for p in pictures])
+    assert [copies.places for copies in found] == [tuple(range(0, 600, 2)), tuple(range(1, 600, 2))]
+    assert all(0.9 <= copies.likeness < 1 for copies in found)
+
+
 def test_hashes_are_64_bits_and_ignore_brightness():
     looks = np.stack([np.asarray(_picture(n).resize((32, 32), Image.Resampling.BOX)) for n in range(5)])
     hashes = perceptual_hashes(looks)
