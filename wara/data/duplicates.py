@@ -122,7 +122,8 @@ def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[
         by which one was joined to it.
     """
     hashes, structure = perceptual_hashes(looks), fine_structure(looks)
-    labels, weakest = np.arange(len(looks)), {}
+    labels = np.arange(len(looks))
+    weakest: dict[int, float] = {}
     for start in range(0, len(hashes), _ROWS):
         block, rest = hashes[start : start + _ROWS], hashes[start:]
         rows, columns = np.nonzero(np.bitwise_count(block[:, np.newaxis] ^ rest[np.newaxis]) <= MAX_BITS)

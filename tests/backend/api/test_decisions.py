@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from backend.settings import Settings
 from tests.backend.support import API, Studio, assert_problem, study
 
@@ -83,9 +81,16 @@ def test_what_cannot_be_decided_is_refused_in_a_sentence(studio: Studio) -> None
     assert_problem(decide(studio, dataset, "leaks", "group"), 422, "fix-unknown")
     assert_problem(decide(studio, dataset, "leaks", "burn"), 422, "field-invalid")
     assert_problem(decide(studio, {"id": "none"}, "leaks", "move"), 404, "data-set-not-found")
+    half = studio.http.post(
+        f"{API}/datasets/{dataset['id']}/decisions",
+        content='{"finding": "\\ud800", "fix": "drop"}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert_problem(half, 422, "field-invalid")
     gone = studio.http.delete(f"{API}/datasets/{dataset['id']}/decisions/0")
     assert_problem(gone, 404, "decision-not-found")
     assert_problem(studio.http.delete(f"{API}/datasets/{dataset['id']}/decisions/-1"), 404, "decision-not-found")
+    assert_problem(studio.http.delete(f"{API}/datasets/{dataset['id']}/decisions/x"), 422, "field-invalid")
 
 
 def test_nothing_untrainable_is_left(studio: Studio) -> None:
@@ -119,8 +124,3 @@ def test_training_goes_by_the_decisions_and_keeps_them(studio: Studio, settings:
         side: facts["images"] for side, facts in report_of(studio, dataset)["splits"].items()
     }
     assert "Decided on the findings of the data report" in next(run.rglob("card.md")).read_text()
-
-
-@pytest.mark.parametrize("number", ["x", "1.5"])
-def test_a_decision_has_a_number(studio: Studio, number: str) -> None:
-    assert_problem(studio.http.delete(f"{API}/datasets/d/decisions/{number}"), 422, "field-invalid")
