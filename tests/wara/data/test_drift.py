@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import base64
+import io
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
-from wara.data import Item
+from wara.data import Item, ingest, open_source, read_catalogue
 from wara.data.drift import find_drift, ks_distance
 
 SIDES = ["train"] * 120 + ["val"] * 60 + ["test"] * 60
@@ -47,6 +50,17 @@ def test_other_sizes_formats_and_modalities_are_found():
     assert [(drift.kind, drift.side) for drift in found] == [("size", "val"), ("format", "test"), ("modality", "test")]
     assert found[1].here == "100% DICOM" and found[1].there == "50% DICOM, 50% PNG"
     assert found[1].distance == pytest.approx(0.5) and found[2].distance == 1
+
+
+def test_the_modality_of_a_dicom_file_is_learnt_unless_it_is_no_code(folder):
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    files = {"a/1.dcm": io.BytesIO(), "b/2.dcm": io.BytesIO()}
+    dataset.save_as(files["a/1.dcm"])
+    dataset["Modality"]._value = "Mrs Smith"
+    dataset.save_as(files["b/2.dcm"])
+    with open_source(folder({name: file.getvalue() for name, file in files.items()})) as source:
+        items = ingest(source, read_catalogue(source))[0].items
+    assert [item.modality for item in items] == ["CT", None]
 
 
 def test_few_images_and_chance_are_not_called_drift():
