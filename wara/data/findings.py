@@ -215,8 +215,7 @@ class _Desk:
 
     def small_classes(self) -> list[Finding]:
         """Classes with fewer than ``MIN_PATIENTS`` patients (images, where no patients are known) on a side."""
-        known = any(item.patient is not None for item in self.items)
-        unit = "patient" if known else "image"
+        unit = "patient" if fixes.knows_patients(self.items) else "image"
         groups, words = [], []
         for side in ("test", "val"):
             for name in self.catalogue.classes:

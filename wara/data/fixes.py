@@ -73,6 +73,11 @@ def home_side(places: Places, sides: Sequence[str | None]) -> str | None:
     return max(counts, key=lambda side: (counts[side], side == "train"))
 
 
+def knows_patients(items: Iterable[Item]) -> bool:
+    """Whether the data names patients; groups that a decision made are none."""
+    return any(item.patient is not None and not item.patient.startswith(GROUP_PREFIX) for item in items)
+
+
 def group_id(files: Iterable[str]) -> str:
     """Return eight letters and digits that name a group by its files, the same whenever it is found again."""
     text = "\n".join(sorted(files)).encode("utf-8", "surrogateescape")

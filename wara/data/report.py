@@ -8,6 +8,7 @@ from typing import Any
 
 from wara.data.decisions import Decision
 from wara.data.findings import NOTE, Finding, find
+from wara.data.fixes import knows_patients
 from wara.data.items import Catalogue, Item
 from wara.data.words import SIDE_NAMES, SPLITS, number
 
@@ -89,7 +90,7 @@ def _class(name: str, items: Sequence[Item]) -> dict[str, Any]:
 def _patients(items: Sequence[Item]) -> int | None:
     """Count the patients; an image without a patient counts as one of its own, and None means that none is known."""
     known = {item.patient for item in items if item.patient}
-    return len(known) + sum(item.patient is None for item in items) if known else None
+    return len(known) + sum(item.patient is None for item in items) if knows_patients(items) else None
 
 
 def _sizes(items: Sequence[Item]) -> dict[str, list[int]] | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from wara.data import Catalogue, Item, PassedOver, make_split
+from wara.data import Catalogue, Item, PassedOver, data_report, make_split
 from wara.data.decisions import apply_decisions
 from wara.data.findings import decide, find
 from wara.data.items import class_names
@@ -128,6 +128,8 @@ def test_a_made_split_keeps_together_what_is_grouped():
             sides[item.patient].add(side)
     assert sides and all(len(on) == 1 for on in sides.values())
     assert set(Counter(make_split(grouped, 0))) == {"train", "val", "test"}
+    # A group is no patient that the data names.
+    assert data_report(grouped, make_split(grouped, 0))["patients"] is None
 
 
 def test_classes_too_small_for_an_interval_are_named_by_side(items):
