@@ -124,6 +124,15 @@ class Backend:
             "dict[str, Any]", await self._json("datasets", dataset_id, "images", cls=cls, limit=limit, offset=offset)
         )
 
+    async def preview_mapping(self, dataset_id: str, mapping: dict[str, Any] | None) -> dict[str, Any]:
+        """What labels and patients a description of their place would give; without one, what is set or guessed."""
+        answer = await self._send("POST", "datasets", dataset_id, "mapping", "preview", json=mapping)
+        return cast("dict[str, Any]", _body(answer))
+
+    async def set_mapping(self, dataset_id: str, mapping: dict[str, Any]) -> None:
+        """Take a data set's labels and patients from there."""
+        await self._send("PUT", "datasets", dataset_id, "mapping", json=mapping)
+
     async def add_demo(self) -> dict[str, Any]:
         """Have the server draw the demo data set, or name the one that it has."""
         answer = await self._send("POST", "datasets", "demo", timeout=DRAWING_SECONDS)
@@ -198,6 +207,10 @@ class Backend:
         """Singular values of each layer's update (or of one), and how to read the figure of these options."""
         path = ("models", model_id, "analysis", "singular-spectrum")
         return cast("dict[str, Any]", await self._json(*path, layer=layer, compare=compare))
+
+    async def class_scales(self, model_id: str) -> dict[str, Any]:
+        """Which scales of the update each class used, and how to read the figure."""
+        return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "class-scales"))
 
 
 def _segment(part: str) -> str:

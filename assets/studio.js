@@ -138,7 +138,7 @@
 
   // ---- forms ---------------------------------------------------------------------------------------
   // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
-  function form(element, trigger, { changed, settled, submitted } = {}) {
+  function form(element, trigger, { changed, settled, submitted, typed } = {}) {
     const chosen = new Map();
     const restore = () => {
       for (const select of element.querySelectorAll("select")) {
@@ -191,6 +191,8 @@
       settle();
       if (changed) trigger(changed, { values: values(), source: event.target.name });
     });
+    // With "typed", a pause in writing is a moment to tell what the form says, and not only leaving the field.
+    if (typed) element.addEventListener("input", settle);
     element.addEventListener("submit", (event) => {
       event.preventDefault();
       if (submitted) trigger(submitted, { values: values() });
@@ -277,7 +279,7 @@
       const line = meter(box);
       try {
         const made = await task(line, stop.signal);
-        line.done(`Sent. The images of “${made.name}” are now being checked.`);
+        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. The images of “${made.name}” are now being checked.`);
         trigger(event, { id: made.id });
       } catch (error) {
         if (!(error instanceof Problem)) console.warn(error);
@@ -389,6 +391,7 @@
 
   // ---- page Classify: images that stay in the browser and the model's memory --------------------------------
   let previews = [];
+  let previewed = []; // the files themselves, for whoever asks why
   let classifyFrom = () => {};
   function classify(element, trigger, event) {
     const part = (name) => element.querySelector(`[data-part=${name}]`);
@@ -402,7 +405,9 @@
       if (!model) { line.fail("There is no model yet. Train one first, on the page Train."); return; }
       busy = true;
       element.firstElementChild.setAttribute("aria-busy", "true");
+      forgetExplanations();
       for (const url of previews) URL.revokeObjectURL(url);
+      previewed = files;
       previews = files.map((file) => URL.createObjectURL(file));
       try {
         const items = [];
@@ -464,6 +469,64 @@
     fill();
   }
 
+  // ---- why: an image goes to the server once more, and its figure stays in this page alone ----------------------
+  let forgetExplanations = () => {};
+  function explain(element) {
+    const parts = (box) => Object.fromEntries([...box.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
+    function close(box) {
+      const { ask, text, alert, figure } = parts(box);
+      box.dataset.state = "closed";
+      ask.setAttribute("aria-expanded", "false");
+      text.textContent = alert.textContent = "";
+      figure.replaceChildren();
+    }
+    forgetExplanations = () => element.querySelectorAll("[data-why]").forEach(close);
+    function show(box, answer) {
+      const { ask, text, figure } = parts(box);
+      for (const theme of ["light", "dark"]) {
+        const image = new Image();
+        image.className = `only-${theme}`;
+        image.alt = answer.sentence;
+        image.src = answer.figures[theme];
+        figure.append(image);
+      }
+      const caption = document.createElement("figcaption");
+      for (const sentence of [answer.sentence, answer.attention_note].filter(Boolean)) {
+        caption.append(Object.assign(document.createElement("p"), { textContent: sentence }));
+      }
+      const limits = "The colours show what the training added for this answer; they are no finding and mark no lesion.";
+      caption.append(Object.assign(document.createElement("p"), { className: "hint", textContent: limits }));
+      figure.append(caption);
+      box.dataset.state = "open";
+      ask.setAttribute("aria-expanded", "true");
+      text.textContent = "";
+    }
+    element.addEventListener("click", async (click) => {
+      const box = click.target.closest("[data-part=ask]")?.closest("[data-why]");
+      if (!box || box.dataset.state === "busy") return;
+      if (box.dataset.state === "open") { close(box); return; }
+      const file = previewed[Number(box.dataset.why)];
+      const { text, alert } = parts(box);
+      box.dataset.state = "busy";
+      alert.textContent = "";
+      const started = performance.now();
+      const tick = () => { text.textContent = `Looking into the answer · ${Math.round((performance.now() - started) / 1000)} s; it takes a few seconds`; };
+      tick();
+      const clock = setInterval(tick, 1000);
+      try {
+        const body = new FormData();
+        body.append("file", file, file.name);
+        const answer = await send(`/models/${encodeURIComponent(box.dataset.model)}/explain?theme=both`, body);
+        if (previewed[Number(box.dataset.why)] === file) show(box, answer);
+      } catch (error) {
+        close(box);
+        alert.textContent = error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.";
+      } finally {
+        clearInterval(clock);
+      }
+    });
+  }
+
   // ---- header ------------------------------------------------------------------------------------------------
   function header(element, trigger) {
     announcePage = (page) => trigger("show_" + page);
@@ -475,5 +538,5 @@
     showPage(false);
   }
 
-  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, header };
+  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, explain, header };
 })();

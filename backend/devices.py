@@ -39,40 +39,46 @@ class Devices:
 
     def __init__(self, wanted: str, command: tuple[str, ...] = COMMAND) -> None:
         self._command = (*command, wanted)
-        self._answer: Future[tuple[Device, ...]] = Future()
-        self._thread: Thread | None = None
-        self._lock = Lock()
 
     def look(self) -> None:
-        """Begin to look; does not wait. Looking a second time does nothing."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="devices", daemon=True)
-                self._thread.start()
+        """Begin to look; does not wait. Nobody looks twice."""
+        self._search()
 
     def known(self) -> tuple[Device, ...] | None:
         """Return the devices, or None while they are being looked for."""
-        self.look()
-        return self._answer.result() if self._answer.done() else None
+        search = self._search()
+        return search.result() if search.done() else None
 
     def found(self) -> tuple[Device, ...]:
         """Return the devices, once they are known; never empty."""
-        self.look()
-        return self._answer.result()
+        return self._search().result()
 
-    def _run(self) -> None:
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        try:
-            ended = subprocess.run(
-                self._command, capture_output=True, text=True, timeout=LIMIT_S, check=True,
-                env={**os.environ, "PYTHONPATH": path},
-            )  # fmt: skip
-            devices = tuple(Device(**fields) for fields in json.loads(ended.stdout))
-        except (subprocess.SubprocessError, OSError, ValueError, TypeError) as error:
-            log.error("Looking for devices failed: %s\n%s", error, getattr(error, "stderr", "") or "")
-            devices = ()
-        # The processor is always there, and a server without a device would never start what is queued.
-        self._answer.set_result(devices or (processor(),))
+    def _search(self) -> Future[tuple[Device, ...]]:
+        with _lock:
+            if self._command not in _searches:
+                _searches[self._command] = answer = Future[tuple[Device, ...]]()
+                Thread(target=_run, args=(self._command, answer), name="devices", daemon=True).start()
+            return _searches[self._command]
+
+
+# Devices come and go with a restart of the machine, not of a server inside one process.
+_searches: dict[tuple[str, ...], Future[tuple[Device, ...]]] = {}
+_lock = Lock()
+
+
+def _run(command: tuple[str, ...], answer: Future[tuple[Device, ...]]) -> None:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT_S, check=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        devices = tuple(Device(**fields) for fields in json.loads(ended.stdout))
+    except (subprocess.SubprocessError, OSError, ValueError, TypeError) as error:
+        log.error("Looking for devices failed: %s\n%s", error, getattr(error, "stderr", "") or "")
+        devices = ()
+    # The processor is always there, and a server without a device would never start what is queued.
+    answer.set_result(devices or (processor(),))
 
 
 def find_devices(wanted: str) -> tuple[Device, ...]:

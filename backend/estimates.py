@@ -29,6 +29,7 @@ _KEPT = 64
 _FREE = {
     "epochs", "patience", "preset", "seed", "learning_rate", "head_learning_rate", "weight_decay", "warmup", "clip",
     "label_smoothing", "class_balanced", "bootstrap", "fit", "projection_seed", "alpha",
+    "operating_point", "coverage", "patient_rule",
 }  # fmt: skip
 
 log = logging.getLogger("backend.estimates")

@@ -1,36 +1,44 @@
-"""Data sets from upload to checked catalogue: receive, finish, decode every image once, report."""
+"""Data sets from upload to checked catalogue: receive, finish, decode every image once."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from backend.db import Database, Dataset, Job
+from backend.arrivals import (
+    LABELS_FOLDER,
+    UNKNOWN_LABELS,
+    clean_name,
+    content_digest,
+    count_images,
+    free_name,
+    labels_are_unknown,
+    list_upload,
+    name_of,
+    source_of,
+)
+from backend.catalogues import CATALOGUE_FILE, describe, forget, load_catalogue
+from backend.db import Database, Dataset
 from backend.db.models import now
-from backend.problems import RequestRefused, not_found, problem_of, unexpected
-from backend.storage import Batch, Storage, read_json, safe_relative, write_atomically, write_json
-from wara.data.catalogue import Catalogue, Item, PassedOver, ingest, read_catalogue, require_trainable
-from wara.data.sources import Source, open_source
+from backend.problems import RequestRefused, as_problem, not_found, problem_of, unexpected
+from backend.refusals import already_here, refuse_in_use, refuse_unless_ready
+from backend.storage import Batch, Storage, safe_relative, write_json
+from wara.data.catalogue import Catalogue, ingest, read_catalogue, require_trainable
+from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
+from wara.data.sources import open_source
 from wara.errors import InputError
 
 STALE_UPLOAD = timedelta(days=1)
 SWEEP_SECONDS = 60.0
 WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
-LABELS_FOLDER = "labels"
-CATALOGUE_FILE = "catalogue.json"
 DECISIONS_FILE = "decisions.json"
 
 log = logging.getLogger("backend.intake")
@@ -84,7 +92,7 @@ class Intake:
             with self.storage.lock(dataset_id):
                 self._drop_stale(dataset_id, old)
         for dataset_id in unfinished:
-            self._submit(dataset_id)
+            self.submit(dataset_id)
 
     def _drop_stale(self, dataset_id: str, old: datetime) -> None:
         with self.database.session() as session:
@@ -111,7 +119,7 @@ class Intake:
     def begin(self, name: str | None, labels: str | None) -> str:
         """Make a data set that receives files; return its id."""
         with self.database.session() as session:
-            dataset = Dataset(name=_clean_name(name or ""), labels=safe_relative(labels) if labels else None)
+            dataset = Dataset(name=clean_name(name or ""), labels=safe_relative(labels) if labels else None)
             session.add(dataset)
             session.flush()
             dataset_id = dataset.id
@@ -144,7 +152,7 @@ class Intake:
                 dataset = session.get_one(Dataset, dataset_id)
                 dataset.updated = now()
                 if name and name.strip():
-                    dataset.name = _clean_name(name)
+                    dataset.name = clean_name(name)
                 if labels:
                     dataset.labels = labels
 
@@ -163,7 +171,7 @@ class Intake:
             except InputError:
                 self._discard(dataset_id)
                 raise
-        self._submit(dataset_id)
+        self.submit(dataset_id)
 
     def delete(self, dataset_id: str) -> None:
         """Delete a data set and its files.
@@ -173,22 +181,31 @@ class Intake:
         """
         with self.storage.lock(dataset_id):
             self._delete(dataset_id)
-        load_catalogue.cache_clear()
+        forget()
 
     def _delete(self, dataset_id: str) -> None:
         with self.database.session() as session:
-            session.delete(_unused(session, dataset_id))
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise not_found("data set", dataset_id)
+            refuse_in_use(session, dataset_id)
+            session.delete(dataset)
         self._dropped.add(dataset_id)
         self._forget(dataset_id)
 
-    def require_unused(self, dataset_id: str) -> None:
-        """Refuse what would change a data set while a job works with it.
+    def changeable(self, dataset_id: str) -> Dataset:
+        """Return a data set as it stands now, for a decision about it.
 
         Raises:
-            RequestRefused: 404, or 409 while a job uses it.
+            RequestRefused: 404, or 409 while it is not ready or a job uses it.
         """
         with self.database.session() as session:
-            _unused(session, dataset_id)
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise not_found("data set", dataset_id)
+            refuse_unless_ready(dataset)
+            refuse_in_use(session, dataset_id)
+        return dataset
 
     def progress(self, dataset_id: str) -> tuple[int, int] | None:
         """Return (done, total) images of a running check."""
@@ -212,25 +229,17 @@ class Intake:
         """Return where the decisions about a data set's findings are kept, if there are any."""
         return self.storage.folder("datasets", dataset.id) / DECISIONS_FILE
 
+    def mapping(self, dataset: Dataset) -> Mapping | None:
+        """Return where a person said that the labels come from; None for a usual layout."""
+        return kept_mapping(self.storage.folder("datasets", dataset.id))
+
     def catalogue(self, dataset: Dataset) -> Catalogue:
         """Return the catalogue as it was checked, before any decision.
 
         Raises:
             RequestRefused: 409 while the data set is not ready.
         """
-        if dataset.state == "failed" and dataset.error is not None:
-            problem = dataset.error
-            raise RequestRefused(
-                409, problem["title"], seen=problem.get("seen"), remedy=problem["remedy"], code="dataset-failed"
-            )
-        if dataset.state != "ready":
-            raise RequestRefused(
-                409,
-                "The images of this data set are still being received or checked",
-                seen=dataset.state,
-                remedy="Wait until its state is 'ready'.",
-                code="dataset-not-ready",
-            )
+        refuse_unless_ready(dataset)
         return load_catalogue(self.catalogue_file(dataset))
 
     def _receiving(self, dataset_id: str) -> tuple[str, str | None]:
@@ -255,42 +264,34 @@ class Intake:
                 "The upload holds no files", remedy="Choose a folder with images, or a zip of one.", code="empty-upload"
             )
         staging = self.storage.folder("staging", dataset_id)
-        source = _source(manifest, labels)
-        catalogue = _list(staging, source, labels)
+        source = source_of(manifest, labels)
+        problem = None
+        try:
+            catalogue = list_upload(staging, source, labels)
+        except InputError as error:
+            if not labels_are_unknown(error, manifest):
+                raise
+            problem = as_problem(error)
         with self.database.session() as session:
             taken = set(session.scalars(select(Dataset.name).where(Dataset.id != dataset_id)))
         try:
             with self.database.session() as session:
                 dataset = session.get_one(Dataset, dataset_id)
-                dataset.digest = _digest(manifest, labels)
+                dataset.digest = content_digest(manifest, labels)
                 session.flush()
-                dataset.name = _free_name(name or _name_from(manifest), taken)
+                dataset.name = free_name(name or name_of(manifest), taken)
                 dataset.source = source
-                _describe(dataset, catalogue)
-                dataset.state = "checking"
+                if problem is None:
+                    describe(dataset, catalogue)
+                    dataset.state = "checking"
+                else:
+                    dataset.images, dataset.error = count_images(staging, source), problem
+                    dataset.state = "mapping"
                 # Within the transaction: a row that says "checking" always has its files in place.
                 self.storage.settle(dataset_id)
         except IntegrityError as error:
-            raise self._exists(_digest(manifest, labels)) from error
-
-    def _exists(self, digest: str) -> RequestRefused:
-        with self.database.session() as session:
-            existing = session.scalars(select(Dataset).where(Dataset.digest == digest)).one_or_none()
-        if existing is None:
-            return RequestRefused(
-                409,
-                "A data set of the same content was deleted at this very moment",
-                remedy="Upload it once more.",
-                code="dataset-deleted",
-            )
-        return RequestRefused(
-            409,
-            "This data set is already here",
-            seen=existing.name,
-            remedy="Use the one that is here; the second copy was not kept.",
-            code="dataset-exists",
-            existing=existing.id,
-        )
+            with self.database.session() as session:
+                raise already_here(session, content_digest(manifest, labels)) from error
 
     def _discard(self, dataset_id: str) -> None:
         with self.database.session() as session:
@@ -307,7 +308,8 @@ class Intake:
             if dataset is not None and dataset.state == "receiving":
                 self._discard(dataset_id)
 
-    def _submit(self, dataset_id: str) -> None:
+    def submit(self, dataset_id: str) -> None:
+        """Have a data set that says "checking" checked in the background."""
         if self._pool is None or self._stopping.is_set() or dataset_id in self._submitted:
             return
         self._submitted.add(dataset_id)
@@ -339,13 +341,20 @@ class Intake:
 
         try:
             with open_source(self.source(dataset)) as source:
-                catalogue, _ = ingest(source, read_catalogue(source, self.labels_file(dataset)), on_progress=report)
+                listed = read_catalogue(source, self.labels_file(dataset), self.mapping(dataset))
+                catalogue, _ = ingest(source, listed, on_progress=report)
             require_trainable(catalogue)
             write_json(self.storage.folder("datasets", dataset_id) / CATALOGUE_FILE, asdict(catalogue))
         except _CheckStopped:
             return
         except Exception as error:
-            if dataset_id not in self._dropped:
+            if dataset_id in self._dropped:
+                return
+            mapped = (self.storage.folder("datasets", dataset_id) / MAPPING_FILE).exists()
+            if isinstance(error, InputError) and (mapped or error.code in UNKNOWN_LABELS):
+                # The images are good, or were under other labels: they stay, and where labels come from is asked.
+                self._set_down(dataset_id, "mapping", problem=as_problem(error))
+            else:
                 self._fail(dataset_id, problem_of(error))
         else:
             self._set_down(dataset_id, "ready", catalogue=catalogue)
@@ -367,8 +376,8 @@ class Intake:
                         return
                     row.state, row.error = state, problem
                     if catalogue is not None:
-                        _describe(row, catalogue)
-                    if problem is not None:  # without a digest the same folder can be sent again once it is mended
+                        describe(row, catalogue)
+                    if state == "failed":  # without a digest the same folder can be sent again once it is mended
                         row.digest = None
                 return
             except SQLAlchemyError as error:
@@ -376,105 +385,3 @@ class Intake:
                     raise
                 log.warning("The end of a check was not written (%s); trying again", type(error).__name__)
                 self._stopping.wait(pause)
-
-
-def _unused(session: Session, dataset_id: str) -> Dataset:
-    dataset = session.get(Dataset, dataset_id)
-    if dataset is None:
-        raise not_found("data set", dataset_id)
-    using = session.scalars(
-        select(Job.name).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "running")))
-    ).first()
-    if using is not None:
-        raise RequestRefused(
-            409,
-            "A training is using this data set",
-            seen=using,
-            remedy="Wait until it has ended, or cancel it first.",
-            code="dataset-in-use",
-        )
-    return dataset
-
-
-def _list(staging: Path, source: str, labels: str | None) -> Catalogue:
-    with open_source(staging / source) as opened:
-        labels_file = None
-        if labels is not None:
-            # A copy under a path of our own: the name comes from outside and must never be opened as it is.
-            labels_file = staging / LABELS_FOLDER / PurePosixPath(labels).name
-            labels_file.parent.mkdir(exist_ok=True)
-            write_atomically(labels_file, _labels_bytes(opened, staging, labels))
-        catalogue = read_catalogue(opened, labels_file)
-    require_trainable(catalogue)
-    return catalogue
-
-
-def _labels_bytes(source: Source, staging: Path, labels: str) -> bytes:
-    # The browser's path begins with the chosen folder's name, which a source leaves out when it wraps everything.
-    for candidate in (labels, labels.partition("/")[2]):
-        if candidate and candidate in source:
-            return source.read(candidate)
-    beside = staging / "files" / labels
-    if beside.is_file():
-        return beside.read_bytes()
-    raise InputError(
-        "The upload does not hold the CSV named as its labels",
-        seen=labels,
-        remedy="Give the CSV's path inside the uploaded folder, or leave the field empty.",
-        code="labels-missing",
-    )
-
-
-def _source(manifest: list[dict[str, Any]], labels: str | None) -> str:
-    """Return what to open, relative to the upload: the one zip it consists of, or the folder."""
-    names = [entry["name"] for entry in manifest if entry["name"] != labels]
-    if len(names) == 1 and names[0].lower().endswith(".zip"):
-        return f"files/{names[0]}"
-    return "files"
-
-
-def _digest(manifest: list[dict[str, Any]], labels: str | None) -> str:
-    tops = {entry["name"].partition("/")[0] for entry in manifest}
-    wrapped = len(tops) == 1 and all("/" in entry["name"] for entry in manifest)
-    lines = sorted(
-        f"{entry['name'].partition('/')[2] if wrapped else entry['name']}\n{entry['digest']}" for entry in manifest
-    )
-    if len(lines) == 1:  # a zip by another name is the same zip
-        lines = [manifest[0]["digest"]]
-    return hashlib.blake2b(json.dumps([lines, labels]).encode(), digest_size=16).hexdigest()
-
-
-def _clean_name(name: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in name).split())[:120]
-
-
-def _name_from(manifest: list[dict[str, Any]]) -> str:
-    first = PurePosixPath(manifest[0]["name"])
-    if len(first.parts) > 1:
-        return _clean_name(first.parts[0]) or "Data set"
-    return _clean_name(first.stem) if len(manifest) == 1 else "Data set"
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name} ({number})", number + 1
-    return candidate
-
-
-def _describe(dataset: Dataset, catalogue: Catalogue) -> None:
-    counts = Counter(item.label for item in catalogue.items)
-    dataset.images = len(catalogue.items)
-    dataset.classes = [{"name": name, "count": counts[name]} for name in catalogue.classes]
-    dataset.layout = catalogue.layout
-    dataset.passed_over = len(catalogue.passed_over)
-
-
-@lru_cache(maxsize=8)
-def load_catalogue(path: Path) -> Catalogue:
-    """Return a catalogue that a check has written."""
-    stored = read_json(path)
-    stored["items"] = tuple(Item(**fields) for fields in stored["items"])
-    stored["passed_over"] = tuple(PassedOver(**fields) for fields in stored["passed_over"])
-    stored["classes"] = tuple(stored["classes"])
-    return Catalogue(**stored)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,12 @@ class PredictorCache:
         self, model_id: str, run: Path, backbone: str, images: Iterable[tuple[str, bytes | InputError]]
     ) -> list[Prediction]:
         """Classify images with a warm model; a second call for a model that is loading waits for it."""
+        with self.borrow(model_id, run, backbone) as predictor:
+            return predictor.predict(images)
+
+    @contextmanager
+    def borrow(self, model_id: str, run: Path, backbone: str) -> Iterator[Predictor]:
+        """Lend a warm model to one borrower at a time; the next one waits."""
         with self._lock:
             entry = self._entries.setdefault(model_id, _Entry())
             self._entries.move_to_end(model_id)
@@ -39,7 +46,7 @@ class PredictorCache:
         with entry.lock:
             if entry.predictor is None:
                 entry.predictor = self._load(run, backbone)
-            return entry.predictor.predict(images)
+            yield entry.predictor
 
     def forget(self, model_id: str) -> None:
         """Let a model go."""

@@ -1,4 +1,4 @@
-"""The command line: check, fetch, train, predict, analyse and export. ``python -m wara --help``."""
+"""The command line: check, fetch, train, predict, explain, analyse and export. ``python -m wara --help``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from wara.console import RunView, metrics_table, span
-from wara.errors import InputError
+from wara.errors import InputError, UnreadableImage
+from wara.label_options import (
+    Columns,
+    LabelOptions,
+    Labels,
+    LabelTag,
+    MappingFile,
+    PatientTag,
+    Pattern,
+    Sheet,
+)
 
 if TYPE_CHECKING:
     from wara.training.recipe import Recipe
@@ -26,20 +37,35 @@ app = typer.Typer(
     help="Fine-tune vision transformers on medical images by WaRA. A research tool, not a medical device.",
 )
 
-Labels = Annotated[Path | None, typer.Option(help="CSV with columns file, label and perhaps patient, split.")]
 Seed = Annotated[int, typer.Option(help="Seed of split, order and initialisation.")]
 Decisions = Annotated[Path | None, typer.Option(help="JSON of decisions about findings, as check --fix writes it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Frames = Annotated[
+    str | None, typer.Option(help="Of DICOM files of several images: first, middle or all.", show_default="middle")
+]
+Window = Annotated[
+    int | None, typer.Option(help="Number of the DICOM window, where files have several.", show_default="1")
+]
 BackboneFile = Annotated[str | None, typer.Option(help="NAME:FILE, when the weights file has moved since training.")]
 Data = Annotated[Path, typer.Argument(help="Folder or zip of images.")]
 Run = Annotated[Path, typer.Argument(help="Folder that train wrote.")]
+# Each costs some forward and backward passes; beyond these the figures hardly move.
+_IMAGES_A_CLASS, _IMAGES_CHECKED = 50, 4
 
 
 @app.command()
 def check(
     data: Data,
     labels: Labels = None,
+    columns: Columns = None,
+    sheet: Sheet = None,
+    pattern: Pattern = None,
+    label_tag: LabelTag = None,
+    patient_tag: PatientTag = None,
+    mapping_file: MappingFile = None,
     seed: Seed = 0,
+    frames: Frames = None,
+    window: Window = None,
     fix: Annotated[
         list[str] | None, typer.Option(help="FINDING=drop, move or group, e.g. leaks=move. Repeatable; in order.")
     ] = None,
@@ -54,6 +80,7 @@ def check(
     from wara.data.report import data_report
     from wara.data.sources import open_source
     from wara.data.split import make_split
+    from wara.imaging.view import DEFAULT_VIEW, DicomView
 
     fixes = _pairs(fix or [], "A fix is not FINDING=FIX", "Write e.g. --fix leaks=move.", "fix-form")
     if fixes and decisions is None:
@@ -63,11 +90,17 @@ def check(
             code="decisions-file-needed",
         )  # fmt: skip
     decided = read_decisions(decisions) if decisions is not None and (decisions.exists() or not fixes) else []
+    shown = DicomView(frames or DEFAULT_VIEW.frames, DEFAULT_VIEW.window if window is None else window)
+    shown.validate()
+    options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
+    mapping, guessed = options.resolve(data)
     with RunView() as view:
+        for sentence in guessed:
+            view.console.print(f"Guessed: {sentence}", markup=False)
         with open_source(data) as source:
-            catalogue = read_catalogue(source, labels)
+            catalogue = read_catalogue(source, labels, mapping)
             catalogue, _ = ingest(
-                source, catalogue, on_progress=lambda done, total: view.progress("Reading", done, total)
+                source, catalogue, view=shown, on_progress=lambda done, total: view.progress("Reading", done, total)
             )
         now = apply_decisions(catalogue, decided)
         _print_report(view, data_report(now, findings=[]))
@@ -118,6 +151,12 @@ def train(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="quick, balanced or thorough.", show_default="quick")] = None,
     labels: Labels = None,
+    columns: Columns = None,
+    sheet: Sheet = None,
+    pattern: Pattern = None,
+    label_tag: LabelTag = None,
+    patient_tag: PatientTag = None,
+    mapping_file: MappingFile = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the update.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
@@ -130,6 +169,8 @@ def train(
         bool | None, typer.Option("--class-balanced", help="Weigh rare classes more.", show_default=False)
     ] = None,
     fit: Annotated[str | None, typer.Option(help="pad, crop or stretch to a square.")] = None,
+    frames: Frames = None,
+    window: Window = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, order and initialisation.", show_default="0")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")] = None,
     recipe_file: Annotated[
@@ -151,14 +192,21 @@ def train(
     recipe = _recipe(recipe_file, option or [], {
         "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
         "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
-        "activation": activation, "class_balanced": class_balanced, "fit": fit, "seed": seed, "device": device,
+        "activation": activation, "class_balanced": class_balanced, "fit": fit, "frames": frames, "window": window,
+        "seed": seed, "device": device,
     })  # fmt: skip
     if decisions is None and recipe_file is not None:
         decisions = _decisions_of(recipe_file)
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
+    options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
+    mapping, guessed = options.resolve(data)
     with RunView() as view:
-        metrics = train_run(data, out, recipe, labels=labels, resume=resume, on_event=view, decisions=decisions)
+        for sentence in guessed:
+            view.console.print(f"Guessed: {sentence}", markup=False)
+        metrics = train_run(
+            data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view, decisions=decisions
+        )
         classes = list(metrics["test"]["sensitivity"])
         view.console.print(metrics_table(metrics, classes))
         view.console.print(
@@ -184,6 +232,8 @@ def predict(
         predictions = predictor.predict(_contents(images))
         for p in predictions:
             what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
+            what += f", mean of {p.frames} frames" if p.frames > 1 else ""
+            what += f"  {p.warning}" if p.warning else ""
             view.console.print(f"{escape(p.file)}: {escape(what)}")
         failed = sum(p.error is not None for p in predictions)
         if csv_file is not None:
@@ -205,10 +255,13 @@ def analyse(
     backbone: BackboneFile = None,
     device: Device = "auto",
 ) -> None:
-    """Measure subband energy and singular spectra of a run over a set of images."""
+    """Measure a run over a set of images: subband energy, singular spectra, the scales that each class used."""
     from wara.analysis import study
+    from wara.analysis.class_scales_figure import read_class_scales
     from wara.analysis.images import labelled_batches
+    from wara.analysis.randomisation import read_randomisation
     from wara.analysis.singular_spectrum import singular_spectrum
+    from wara.data.mapping import kept_mapping
     from wara.inference import Predictor
     from wara.training.device import autocast
 
@@ -220,12 +273,61 @@ def analyse(
         _require_adapter(other_model, compare)
         other = singular_spectrum(other_model)
     with RunView() as view:
-        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Analysing", n, total))
+        # Without a table of its own, the data is taken to be labelled as what the run was trained on.
+        mapping = kept_mapping(run) if labels is None else None
+        progress = partial(view.progress, "Analysing")
+        batches = labelled_batches(predictor, data, labels, progress, mapping=mapping)
         context = autocast(predictor.device, predictor.recipe["precision"])
         measured = study.measure(predictor.model, batches, predictor.classes, context=context)
         assert measured is not None  # there are adapted layers
-        for file in study.write(out, measured, compare=other):
+        files = study.write(out, measured, compare=other)
+        batches = labelled_batches(predictor, data, labels, lambda n, total: view.progress("Explaining", n, total))
+        scales = study.measure_class_scales(
+            predictor.model, batches, predictor.classes, per_class=_IMAGES_A_CLASS, check=_IMAGES_CHECKED
+        )
+        if scales is not None:
+            files += study.write_class_scales(out, scales)
+            view.console.print(read_class_scales(scales), markup=False)
+            view.console.print(read_randomisation(scales["check"]), markup=False)
+        for file in files:
             view.console.print(str(file), markup=False)
+
+
+@app.command()
+def explain(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for a figure and its data an image.")],
+    target: Annotated[
+        str | None, typer.Option("--class", help="The class to explain.", show_default="the most probable")
+    ] = None,
+    backbone: BackboneFile = None,
+    device: Device = "auto",
+) -> None:
+    """Draw over each image where, and at which scale, the adapter decided its class."""
+    from wara.analysis.explain import Explainer
+    from wara.analysis.explanation_figure import write_explanation
+    from wara.inference import Predictor
+
+    explainer = Explainer(Predictor.load(run, device=device, backbone=backbone))
+    failed = number = 0
+    with RunView() as view:
+        for number, (name, content) in enumerate(_contents(images), start=1):
+            try:
+                if isinstance(content, InputError):
+                    raise content
+                found = explainer.explain(content, name, target=target)
+            except UnreadableImage as error:
+                failed += 1
+                view.console.print(f"{name}: {error.sentence()}", markup=False)
+                continue
+            view.console.print(f"{name}: {found.sentence()}", markup=False)
+            for file in write_explanation(out, number, found):
+                view.console.print(str(file), markup=False)
+        if failed:
+            view.console.print(f"{failed} of {number} files could not be read.")
+    if failed == number:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -328,13 +430,20 @@ def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
 
 
 def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:
+    from wara.evaluation.choices import SEPARATOR
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "predicted", *(f"p_{name}" for name in classes), "error"])
+        columns = [*(f"p_{name}" for name in classes), *(f"uncalibrated_{name}" for name in classes)]
+        writer.writerow(["file", "predicted", *columns, "set", "warning", "patient", "error"])
         for p in predictions:
-            values = [""] * len(classes) if p.probabilities is None else [f"{p.probabilities[c]:.6f}" for c in classes]
-            writer.writerow([p.file, p.label or "", *values, p.error or ""])
+            shares = [(p.probabilities or {}).get(c) for c in classes] + [
+                (p.uncalibrated or {}).get(c) for c in classes
+            ]
+            values = ["" if share is None else f"{share:.6f}" for share in shares]
+            more = [SEPARATOR.join(p.classes or ()), p.warning or "", p.patient or "", p.error or ""]
+            writer.writerow([p.file, p.label or "", *values, *more])
 
 
 def _print_report(view: RunView, report: dict[str, Any]) -> None:

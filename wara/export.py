@@ -29,7 +29,8 @@ def export(run: Path, kind: str, out: Path, *, backbone: str | None = None) -> P
     Args:
         run: the RUN folder.
         kind: ``"onnx"`` (the whole model; input ``images`` (b, 3, S, S), normalised as recipe.json says, output
-            ``logits`` (b, k)), ``"merged"`` (safetensors of the timm model, where the update is a weight) or ``"peft"``
+            ``logits`` (b, k), to be divided by the temperature in calibration.json before they become
+            probabilities), ``"merged"`` (safetensors of the timm model, where the update is a weight) or ``"peft"``
             (zip of the adapter folder).
         out: the file to write.
         backbone: spec of the backbone, when its weights file has moved.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ from torch import Tensor, nn
 
 from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
+from wara.evaluation.answers import Answers
+from wara.evaluation.novelty import WARNING, Novelty
 from wara.home import remembered_weights
-from wara.imaging import read_square
+from wara.imaging import read_squares
+from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
+from wara.training.features import HeadInputs
 from wara.training.methods import load
 from wara.training.recipe import Recipe
 
 _BATCH = 32
+# Files a batch where one file may hold hundreds of frames.
+_FILES_OF_FRAMES = 4
+NO_ANSWERS = Answers()
 
 
 @dataclass(frozen=True)
@@ -31,27 +39,49 @@ class Prediction:
 
     Attributes:
         file: the name that was given.
-        label: the most probable class, or None when the image cannot be read.
-        probabilities: probability of each class, or None.
+        label: the class: of two by the run's operating point, of more the most probable one; None when the image
+            cannot be read.
+        probabilities: calibrated probability of each class, or None.
         error: why the image cannot be read, or None.
+        frames: of how many images the probabilities are the mean; more than 1 for DICOM files of several frames,
+            where the run was trained on all of them.
+        uncalibrated: the network's own probabilities, or None.
+        classes: the prediction set, which holds the true class as often as the run's coverage says; None where the
+            run has none.
+        warning: set where the image is unlike the training images.
+        patient: keyed hash of the DICOM patient ID, where there is one.
     """
 
     file: str
     label: str | None
     probabilities: dict[str, float] | None
     error: str | None = None
+    frames: int = 1
+    uncalibrated: dict[str, float] | None = None
+    classes: tuple[str, ...] | None = None
+    warning: str | None = None
+    patient: str | None = None
 
 
 class Predictor:
     """A trained model, ready to classify. Made by `load`; safe to use from several threads."""
 
     def __init__(
-        self, model: nn.Module, backbone: Backbone, recipe: dict[str, Any], device: torch.device, precision: str
+        self,
+        model: nn.Module,
+        backbone: Backbone,
+        recipe: dict[str, Any],
+        device: torch.device,
+        precision: str,
+        answers: Answers = NO_ANSWERS,
+        novelty: Novelty | None = None,
     ) -> None:
         self.model, self.backbone, self.recipe, self.device = model, backbone, recipe, device
         self.classes: tuple[str, ...] = tuple(recipe["classes"])
+        self.answers, self.novelty = answers, novelty
         self._precision = precision
         self._fit: str = recipe["image"]["fit"]
+        self.view = view_of(recipe)
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(backbone.std, device=device).view(1, 3, 1, 1) * 255)
         self._lock = threading.Lock()
@@ -90,7 +120,8 @@ class Predictor:
         place = resolve_device(device)
         model = model.to(place)
         set_fused_attention(model, place, training=False)
-        return cls(model, loaded, stored, place, recipe.precision)
+        answers, novelty = Answers.load(run / outputs.CALIBRATION), Novelty.load(run / outputs.NOVELTY)
+        return cls(model, loaded, stored, place, recipe.precision, answers, novelty)
 
     def predict(self, images: Iterable[tuple[str, bytes | InputError]]) -> list[Prediction]:
         """Classify images; one that cannot be read gets its reason and does not stop the others.
@@ -98,34 +129,74 @@ class Predictor:
         Args:
             images: name and file content of each, or the reason why there is no content (a damaged zip member, say).
         """
-        return [prediction for batch in _batched(images, _BATCH) for prediction in self._predict_batch(batch)]
+        files = _FILES_OF_FRAMES if self.view.frames == "all" else _BATCH
+        return [prediction for batch in _batched(images, files) for prediction in self._predict_batch(batch)]
 
     def _predict_batch(self, batch: list[tuple[str, bytes | InputError]]) -> list[Prediction]:
         errors: dict[int, str] = {}
         squares: list[NDArray[np.uint8]] = []
+        counts: list[int] = []
+        patients: list[str | None] = []
         for position, (name, content) in enumerate(batch):
             try:
                 if isinstance(content, InputError):
                     raise content
-                squares.append(read_rgb_square(content, name, self.backbone.size, self._fit))
+                own = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
             except InputError as error:
                 errors[position] = error.sentence()
-        rows = iter(self.probabilities(np.stack(squares)).tolist() if squares else [])
-        found = []
-        for position, (name, _) in enumerate(batch):
-            if position in errors:
-                found.append(Prediction(name, None, None, errors[position]))
                 continue
-            row = dict(zip(self.classes, next(rows), strict=True))
-            found.append(Prediction(name, max(row, key=lambda k: row[k]), row))
-        return found
+            squares += [_three_channels(square) for square, _ in own]
+            counts.append(len(own))
+            patients.append(own[0][1].patient)
+        answered, known, frames = iter(self._answer(squares, counts)), iter(patients), iter(counts)
+        return [
+            Prediction(name, None, None, errors[position])
+            if position in errors
+            else replace(next(answered), file=name, patient=next(known), frames=next(frames))
+            for position, (name, _) in enumerate(batch)
+        ]
+
+    def _answer(self, squares: Sequence[NDArray[np.uint8]], counts: Sequence[int]) -> list[Prediction]:
+        """Return the answer for each file, without its name, from its squares (size, size, 3), `counts` of each."""
+        if not squares:
+            return []
+        runs = [self._run(np.stack(squares[start : start + _BATCH])) for start in range(0, len(squares), _BATCH)]
+        raw, features = (mean_of_frames(np.concatenate(rows), counts) for rows in zip(*runs, strict=True))
+        calibrated = self.answers.calibrated(raw)
+        labels, sets = self.answers.labels(calibrated), self.answers.sets(calibrated)
+        finite = np.isfinite(features).all(axis=1)
+        novel = np.zeros(len(raw), dtype=bool)
+        if self.novelty is not None:
+            novel[finite] = self.novelty.distances(features[finite]) > self.novelty.threshold
+        return [
+            Prediction(
+                file="",
+                label=self.classes[labels[i]],
+                probabilities=dict(zip(self.classes, calibrated[i].tolist(), strict=True)),
+                uncalibrated=dict(zip(self.classes, raw[i].tolist(), strict=True)),
+                classes=None if sets is None else tuple(np.array(self.classes, dtype=object)[sets[i]]),
+                warning=WARNING if novel[i] else None,
+            )
+            for i in range(len(raw))
+        ]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return class probabilities (n, k) of squares (n, size, size, 3)."""
+        """Return the network's own class probabilities (n, k) of squares (n, size, size, 3), not calibrated."""
+        return self._run(pixels)[0]
+
+    def _run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return probabilities (n, k) and the inputs of the head (n, d)."""
         images = self.normalised(pixels)
-        with self._lock, torch.inference_mode(), autocast(self.device, self._precision):
+        context = autocast(self.device, self._precision)
+        with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
-        return logits.float().softmax(dim=1).cpu().double().numpy()
+        return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other thread from the model, for work that puts hooks into it or changes it for a while."""
+        with self._lock:
+            yield
 
     def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Return squares (n, size, size, 3) as the model takes them: (n, 3, size, size) float32 on its device."""
@@ -133,14 +204,46 @@ class Predictor:
         return (images - self._mean) * self._scale
 
 
-def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
-    """Return an image as the (size, size, 3) square that training saw; grey is repeated.
+def read_rgb_squares(
+    content: bytes, name: str, size: int, fit: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of a file as the (size, size, 3) squares that training saw; grey is repeated.
 
     Raises:
         UnreadableImage: the image cannot be read.
     """
-    square, _ = read_square(content, name, size, fit)
+    for square, _ in read_squares(content, name, size, fit, view, frame):
+        yield _three_channels(square)
+
+
+def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
+    """Return an image as the (size, size, 3) square that training saw; of several frames the middle one.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    return next(read_rgb_squares(content, name, size, fit))
+
+
+def _three_channels(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
+
+
+def mean_of_frames(rows: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
+    """Return the mean of each file's rows (files, k) from the rows of all (frames, k) and how many each file has."""
+    if len(rows) == len(counts):
+        return rows  # one each: nothing is rounded anew
+    starts = np.cumsum([0, *counts[:-1]])
+    means: NDArray[np.float64] = np.add.reduceat(rows, starts) / np.asarray(counts)[:, None]
+    return means
+
+
+def view_of(stored: dict[str, Any]) -> DicomView:
+    """Return how the run of a stored recipe.json looked at DICOM files; older runs took files of one image only."""
+    return DicomView(
+        stored.get("frames", DEFAULT_VIEW.frames),
+        stored.get("window", DEFAULT_VIEW.window),
+    )
 
 
 def recipe_of(stored: dict[str, Any]) -> Recipe:

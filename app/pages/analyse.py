@@ -36,11 +36,12 @@ def build(backend: Backend) -> dict[str, Any]:
             spectrum = await backend.singular_spectrum(model["id"])
             values = settle(values, model, known, energy, spectrum)
             readings = await _readings(backend, values)
+            by_class = await _by_class(backend, model)
         except BackendProblem as problem:
             return gr.skip(), alert(problem.sentence), values
         return (
             render_choice(models, values, energy, spectrum),
-            render_figures(values, known, energy, spectrum, readings),
+            render_figures(values, known, energy, spectrum, readings, by_class),
             values,
         )
 
@@ -58,6 +59,22 @@ async def _readings(backend: Backend, values: dict[str, str]) -> tuple[str, str]
         values["model"], layer=values["layer"] or None, compare=values["compare"] or None
     )
     return energy["reading"], spectrum["reading"]
+
+
+async def _by_class(backend: Backend, model: dict[str, Any]) -> str:
+    """The card of the scales that each class used; for a model where they were not measured, the reason."""
+    try:
+        data = await backend.class_scales(model["id"])
+    except BackendProblem as problem:
+        if problem.code != "not-measured":
+            raise
+        return alert(problem.sentence, kind="info")
+    number = sum(entry["images"] for entry in data["per_class"].values())
+    drawn = _figure(model, "class-scales", "Scales of detail that each class used", {}, reading=data["reading"])
+    return _plot(
+        "plot-classes", "Scales by class", "relevance of the update", drawn, (data["reading"],),
+        f"Measured on {words.plural(number, 'test image')}, the first of each class.",
+    )  # fmt: skip
 
 
 def _nothing() -> str:
@@ -121,8 +138,9 @@ def render_figures(
     energy: dict[str, Any],
     spectrum: dict[str, Any],
     readings: tuple[str, str],
+    by_class: str = "",
 ) -> str:
-    """Both plots, each with its data and how to read it; the second model's beside it."""
+    """The plots, each with its data and how to read it; the second model's beside it."""
     side = "the update" if values["of"] == "update" else "the tokens"
     of_class = f", class {values['cls']}" if values["cls"] else ", all classes"
     shown = [key for key in (values["model"], values["compare"]) if key]
@@ -135,6 +153,7 @@ def render_figures(
     return (
         "<article>"
         + _plot("plot-energy", "Scales of detail", "subband energy", plots, (readings[0], READ_ENERGY), _basis(energy))
+        + by_class
         + _plot("plot-spectrum", "Directions used", "singular spectrum", drawn, (readings[1], READ_SPECTRUM), "")
         + next_step("Its result, card and files stand on the page Models.", "Go to Models", "models")
         + "</article>"
@@ -152,14 +171,17 @@ def _plot(elem_id: str, title: str, term: str, figures: str, reading: tuple[str,
     )
 
 
-def _figure(model: dict[str, Any], kind: str, title: str, options: dict[str, str], beside: str = "") -> str:
+def _figure(
+    model: dict[str, Any], kind: str, title: str, options: dict[str, str], beside: str = "", *, reading: str = ""
+) -> str:
     """A figure drawn for the light and for the dark page; only the one that is shown is fetched.
 
-    ``beside`` is the name of a second model that the same figure shows.
+    ``beside`` is the name of a second model that the same figure shows, ``reading`` what the figure says, for whoever
+    does not see it.
     """
     name = model["name"] + (f" and {beside}" if beside else "")
     address = ("models", model["id"], "analysis")
-    text = escape(f"{title}: {name}")
+    text = escape(f"{title}: {name}. {reading}" if reading else f"{title}: {name}")
     images = "".join(
         f'<img class="only-{theme}" loading="lazy" alt="{text}"'
         f' src="{escape(browser_url(*address, kind + ".png", theme=theme, **options))}">'

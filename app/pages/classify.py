@@ -13,6 +13,7 @@ from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms
 from app.components.events import listen
+from app.components.explanation import render_why
 from app.components.html import alert, bar, empty, escape, icon, next_step, page_head, panel
 from app.components.job import backbone_name
 
@@ -48,7 +49,7 @@ def build(backend: Backend) -> dict[str, Any]:
             drop = panel(DROP, elem_id="classify-drop", wire="studio.classify(element, trigger, 'classified')")
             demo = panel(elem_id="classify-demo", wire="studio.demoImages(element)")
         with gr.Column(elem_classes="main"):
-            results = panel(elem_id="classify-results", wire="studio.localPreviews(element)")
+            results = panel(elem_id="classify-results", wire="studio.localPreviews(element); studio.explain(element)")
     outputs = [picker, results, demo]
 
     async def show() -> tuple[Any, ...]:
@@ -123,7 +124,8 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
     head = f"{words.plural(len(read), 'image')} classified"
     if unread:
         head += f", {words.count(unread)} could not be read"
-    rows = "".join(_render_item(place, item, classes) for place, item in enumerate(items))
+    why = model["id"] if model and model["method"] in WITH_ADAPTER else None
+    rows = "".join(_render_item(place, item, classes, why) for place, item in enumerate(items))
     with_model = f"with {escape(model['name'])} ({escape(backbone_name(model))})" if model else ""
     untrained = ""
     if model and not model.get("pretrained", True):
@@ -136,7 +138,8 @@ def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[
         f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
         f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'
         '<p class="hint">A model always answers with one of its own classes, even for an image that shows something '
-        "else. The probability is the model's own and was learned from your images alone.</p>"
+        "else; a warning marks images unlike those it learned from, and misses some. Probabilities are corrected on "
+        "your validation images where those were enough, and learned from your images alone.</p>"
         f"{_next_step(model)}</section>"
     )
 
@@ -148,7 +151,8 @@ def _next_step(model: dict[str, Any] | None) -> str:
     return next_step("See at which scale of detail this model works.", "See what it learned", "analyse", wish)
 
 
-def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
+def _render_item(place: int, item: dict[str, Any], classes: list[str], explained_by: str | None) -> str:
+    """An image with its answer; ``explained_by`` is the model that can say why, if any."""
     name = escape(item["file"])
     suffix = item["file"].rpartition(".")[2].upper() if "." in item["file"] else "this format"
     frame = f'<div class="frame" data-format="{escape(suffix[:12])}"><img data-local="{place}" alt="{name}"></div>'
@@ -166,22 +170,31 @@ def _render_item(place: int, item: dict[str, Any], classes: list[str]) -> str:
         f"<b>{words.percent(chances.get(cls))}</b></div>"
         for cls in sorted(classes, key=lambda cls: -(chances.get(cls) or 0.0))
     )
+    why = render_why(place, item["file"], item["label"], explained_by) if explained_by and item["label"] else ""
     return (
         f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
-        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div></div></li>'
+        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div>{_doubts(item)}</div>{why}</li>'
     )
+
+
+def _doubts(item: dict[str, Any]) -> str:
+    """What speaks against one answer: an image unlike the others, or several classes that are possible."""
+    possible = item.get("classes") or []
+    several = f'<p class="hint">Cannot be ruled out: {escape(", ".join(possible))}.</p>' if len(possible) > 1 else ""
+    return (alert(item["warning"], kind="warning") if item.get("warning") else "") + several
 
 
 def csv_address(items: list[dict[str, Any]], classes: list[str]) -> str:
     """The results as a CSV inside a ``data:`` address, so that nothing is kept for the download."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "error"])
+    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "set", "warning", "error"])
     for item in items:
         chances = item.get("probabilities") or {}
         numbers = ["" if chances.get(cls) is None else f"{chances[cls]:.6f}" for cls in classes]
-        texts = [_as_text(item.get(key) or "") for key in ("file", "label", "error")]
-        writer.writerow([*texts[:2], *numbers, texts[2]])
+        held = {"set": " | ".join(item.get("classes") or [])}
+        texts = [_as_text((item | held).get(key) or "") for key in ("file", "label", "set", "warning", "error")]
+        writer.writerow([*texts[:2], *numbers, *texts[2:]])
     return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe="")
 
 

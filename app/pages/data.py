@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
+from app.components import mapping
 from app.components.events import listen
 from app.components.findings import render_decisions, render_findings
 from app.components.html import alert, alerts, bar, button, empty, escape, icon, page_head, panel, table, tile
@@ -32,7 +33,7 @@ UPLOAD = f"""
       <label class="button button-quiet">{icon("archive")}<span>Choose a zip</span>
         <input class="sr-only" type="file" accept=".zip,application/zip" data-part="zip" id="upload-zip"></label>
     </div>
-    <p class="hint">PNG, JPEG, TIFF, WebP, BMP and single-frame DICOM.</p>
+    <p class="hint">PNG, JPEG, TIFF, WebP, BMP and DICOM.</p>
   </div>
   <div class="demo">
     <p class="hint" id="data-demo-hint">No images at hand? 300 drawn ones in three classes show every step; they are
@@ -53,8 +54,10 @@ UPLOAD = f"""
   pneumonia/           pneumonia/ …
     b.png</pre>
     <p class="hint" id="upload-labels-hint">Folders named train, val and test are kept as the split. A table
-      <code>labels.csv</code> in the folder (columns file, label, if known patient and split) is found by itself.</p>
-    <div class="field"><label for="upload-labels">Name of the table, if it is another <small>CSV</small></label>
+      <code>labels.csv</code> or <code>.xlsx</code> in the folder (columns file, label, if known patient and split) is
+      found by itself. With other columns, or labels in file names or DICOM headers, you are asked where they are.</p>
+    <div class="field"><label for="upload-labels">Name of the table, if it is another
+      <small>CSV or Excel</small></label>
       <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"
         aria-describedby="upload-labels-hint"></div>
   </details>
@@ -75,22 +78,33 @@ def build(backend: Backend) -> dict[str, Any]:
             listing = panel(elem_id="data-list", wire="studio.actions(element, trigger, 'act')")
         with gr.Column(elem_classes="main"):
             detail = panel(elem_id="data-detail", wire="studio.actions(element, trigger, 'act')")
-    outputs = [listing, detail, ticking, chosen]
+            form, preview = mapping.panels()
+    outputs = [listing, detail, ticking, chosen, form, preview]
 
-    async def show(choice: dict[str, Any], note: str = "") -> tuple[Any, ...]:
+    async def show(choice: dict[str, Any], note: str = "", *, keep_form: bool = False) -> tuple[Any, ...]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
-            return alert(problem.sentence), "", gr.Timer(active=True), choice
+            return alert(problem.sentence), "", gr.Timer(active=True), choice, "", ""
         known = {dataset["id"]: dataset for dataset in datasets}
         if choice["id"] not in known:
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
         working = any(dataset["status"] in WORKING for dataset in datasets)
+        dataset = known.get(choice["id"])
+        asked: tuple[Any, Any] = ("", "")
         try:
-            body = note + await _detail(backend, known.get(choice["id"]), choice)
+            body = note + await _detail(backend, dataset, choice)
+            if keep_form and mapping.wanted(dataset, choice) and choice.get("asked") == choice["id"]:
+                asked = gr.skip(), gr.skip()  # somebody is filling it in
+            else:
+                asked = await mapping.render(backend, dataset, choice)
+                choice = {**choice, "asked": choice["id"] if asked[0] else None}
         except BackendProblem as problem:
             body = note + alert(problem.sentence)
-        return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice
+        return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice, *asked
+
+    async def show_again(choice: dict[str, Any]) -> tuple[Any, ...]:
+        return await show(choice, keep_form=True)
 
     async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
         data = dict(event._data or {})
@@ -102,6 +116,8 @@ def build(backend: Backend) -> dict[str, Any]:
                 choice = {**choice, "cls": data.get("cls") or None, "offset": 0}
             case "page":
                 choice = {**choice, "offset": max(0, int(data.get("offset") or 0))}
+            case "map":
+                choice = {**choice, "mapping": True}
             case "delete":
                 try:
                     await backend.delete_dataset(str(data.get("id")))
@@ -131,8 +147,9 @@ def build(backend: Backend) -> dict[str, Any]:
     listen(upload.uploaded, uploaded, [chosen], outputs)
     listen(listing.act, act, [chosen], outputs)
     listen(detail.act, act, [chosen], outputs)
-    listen(ticking.tick, show, [chosen], outputs, repeats=True)
-    return {"show": show, "inputs": [chosen], "outputs": outputs}
+    mapping.wire(backend, form, preview, chosen, outputs, show)
+    listen(ticking.tick, show_again, [chosen], outputs, repeats=True)
+    return {"show": show_again, "inputs": [chosen], "outputs": outputs}
 
 
 async def _decide(backend: Backend, data: dict[str, Any]) -> str:
@@ -159,6 +176,8 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
         return render_checking(dataset)
     if dataset["status"] == "failed":
         return render_failed(dataset)
+    if mapping.wanted(dataset, choice):
+        return mapping.render_head(dataset)
     report = await backend.report(dataset["id"])
     images = await backend.images(dataset["id"], cls=choice["cls"], limit=SHOWN_AT_ONCE, offset=choice["offset"])
     return render_dataset(dataset, report, images, choice)
@@ -196,6 +215,8 @@ def _summary(dataset: dict[str, Any]) -> str:
         return "Being checked"
     if dataset["status"] == "failed":
         return "Cannot be used"
+    if dataset["status"] == "mapping":
+        return f"{words.plural(dataset['images'], 'image')}, labels not known yet"
     classes = len(dataset.get("classes") or [])
     return f"{words.plural(dataset['images'], 'image')}, {words.plural(classes, 'class', 'classes')}"
 
@@ -249,6 +270,7 @@ def render_dataset(
         render_findings(dataset["id"], report),
         alerts(report.get("notes") or []),
         render_classes(report["classes"], report),
+        mapping.change_button(dataset),
         render_images(dataset, images, choice),
         render_passed_over(report),
     ]

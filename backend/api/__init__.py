@@ -2,10 +2,24 @@
 
 from fastapi import APIRouter
 
-from backend.api import analysis, backbones, datasets, demo, estimates, health, jobs, models
+from backend.api import (
+    analysis,
+    backbones,
+    datasets,
+    demo,
+    estimates,
+    evaluation,
+    explanations,
+    health,
+    jobs,
+    mapping,
+    models,
+)
 
 router = APIRouter(prefix="/api/v1")
-for module in (health, backbones, datasets, demo, estimates, jobs, models, analysis):
+for module in (
+    health, backbones, datasets, mapping, demo, estimates, jobs, evaluation, models, analysis, explanations,
+):  # fmt: skip
     router.include_router(module.router)
 
 __all__ = ["router"]

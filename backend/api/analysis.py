@@ -1,4 +1,4 @@
-"""What scale of detail a model uses: subband energy and singular spectrum, as data and as figures."""
+"""What scale of detail a model uses: subband energy, singular spectrum, scales by class, as data and as figures."""
 
 from __future__ import annotations
 
@@ -87,6 +87,43 @@ def singular_spectrum_figure(
 
     data, other = _spectra(session, storage, model, layer, compare)
     return _png(draw_singular_spectrum(data, layer=layer, compare=other, theme=theme))
+
+
+@router.get("/class-scales")
+def class_scales(model: ModelDep, storage: StorageDep) -> dict[str, Any]:
+    """Return which scales of the update each class used, with intervals, measured on a few test images.
+
+    `reading` says in plain words what the figure shows, and whether the maps were checked by shuffled weights.
+    """
+    from wara.analysis.class_scales_figure import read_class_scales
+    from wara.analysis.randomisation import read_randomisation
+
+    data = _class_scales(storage, model)
+    checked = f" {read_randomisation(data['check'])}" if data.get("check") else ""
+    return {**data, "reading": read_class_scales(data) + checked}
+
+
+@router.get("/class-scales.png", **PNG)
+def class_scales_figure(model: ModelDep, storage: StorageDep, theme: Theme = "light") -> Response:
+    """Draw the scales that each class used."""
+    from wara.analysis.class_scales_figure import draw_class_scales
+
+    return _png(draw_class_scales(_class_scales(storage, model), theme=theme))
+
+
+def _class_scales(storage: Storage, model: Model) -> dict[str, Any]:
+    _data(storage, model, "subband_energy")  # refuses a model without an adapter
+    try:
+        data: dict[str, Any] = read_json(storage.folder("models", model.id) / "figures" / "class_scales.json")
+    except FileNotFoundError as error:
+        raise RequestRefused(
+            409,
+            "The scales that each class used were not measured for this model",
+            seen=model.backbone,
+            remedy="Train it again on a ViT, DeiT or DINOv2 backbone; the scales are measured at the end.",
+            code="not-measured",
+        ) from error
+    return data
 
 
 def _energy(storage: Storage, model: Model, cls: str | None) -> dict[str, Any]:

@@ -27,13 +27,15 @@ from backend.api.schemas import (
     Problem,
     upload_body,
 )
+from backend.catalogues import Study
 from backend.db import Dataset
 from backend.intake import Intake
 from backend.problems import not_found
 from backend.storage import write_atomically
-from backend.studies import forget_studies, study, take_decision, undo_decision
+from backend.studies import study, take_decision, undo_decision
 from backend.uploads import receive
 from wara.data.decisions import Decision
+from wara.data.items import Item
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.imaging import read_square
@@ -112,7 +114,7 @@ def get_report(dataset: DatasetDep, intake: IntakeDep, seed: Annotated[int, Quer
     for finding in report["findings"]:
         for group in finding["groups"]:
             for image in group["images"]:
-                image["url"] = _thumbnail_url(dataset.id, now.numbers[image["file"]])
+                image["url"] = _thumbnail_url(dataset.id, now, image["file"])
     return report
 
 
@@ -121,13 +123,13 @@ def create_decision(
     dataset: DatasetDep, decision: DecisionIn, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0
 ) -> DecisionList:
     """Fix a finding of the report with this seed. Report and training then go by it; 409 while a job uses the data."""
-    return _decisions(take_decision(intake, dataset, decision.finding, decision.fix, seed))
+    return _decisions(take_decision(intake, dataset.id, decision.finding, decision.fix, seed))
 
 
 @router.delete("/datasets/{dataset_id}/decisions/{number}")
 def delete_decision(dataset: DatasetDep, number: int, intake: IntakeDep) -> DecisionList:
     """Take a decision back by its place in the report's list, from 0; 409 while a job uses the data set."""
-    return _decisions(undo_decision(intake, dataset, number))
+    return _decisions(undo_decision(intake, dataset.id, number))
 
 
 @router.get("/datasets/{dataset_id}/images")
@@ -157,7 +159,7 @@ def list_images(
                 file=catalogue.items[index].file,
                 label=catalogue.items[index].label,
                 split=sides[index],
-                url=_thumbnail_url(dataset.id, now.numbers[catalogue.items[index].file]),
+                url=_thumbnail_url(dataset.id, now, catalogue.items[index].file),
             )
             for index in chosen[offset : offset + limit]
         ],
@@ -177,7 +179,7 @@ def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: S
     path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
     if not path.exists():
         with _decoding:
-            _make_thumbnail(intake.source(dataset), items[index].file, path)
+            _make_thumbnail(intake.source(dataset), items[index], path)
     return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 
@@ -185,21 +187,21 @@ def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: S
 def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
     """Delete a data set with all its images; models trained on it stay."""
     intake.delete(dataset_id)
-    forget_studies()
     return Response(status_code=204)
 
 
-def _make_thumbnail(source: Path, file: str, path: Path) -> None:
+def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
     with open_source(source) as opened:
-        square, _ = read_square(opened.read(file), file, THUMBNAIL_PIXELS, "pad")
+        square, _ = read_square(opened.read(item.path), item.file, THUMBNAIL_PIXELS, "pad", frame=item.frame)
     buffer = io.BytesIO()
     Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, buffer.getvalue())
 
 
-def _thumbnail_url(dataset_id: str, number: int) -> str:
-    return f"/api/v1/datasets/{dataset_id}/images/{number}/thumbnail"
+def _thumbnail_url(dataset_id: str, study: Study, file: str) -> str:
+    # Other labels may put another image at this place; the version keeps browsers from showing the old.
+    return f"/api/v1/datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}"
 
 
 def _decisions(decisions: list[Decision]) -> DecisionList:

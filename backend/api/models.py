@@ -32,6 +32,7 @@ from backend.storage import StoredFile, zip_stream
 from backend.uploads import receive
 from wara.data.sources import open_source
 from wara.errors import InputError
+from wara.evaluation.choices import SEPARATOR
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
@@ -119,7 +120,7 @@ async def predict(
     format: Annotated[Literal["json", "csv"], Query(description="csv for a table")] = "json",  # noqa: A002
 ) -> Response:
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
-    model = await run_in_threadpool(_find, parts, model_id)
+    model = await run_in_threadpool(find_model, parts, model_id)
     with parts.storage.scratch() as batch:
         await receive(request, parts.storage, batch)
         answer = await run_in_threadpool(_predict, parts, model, batch.files)
@@ -132,7 +133,8 @@ async def predict(
     )
 
 
-def _find(parts: Parts, model_id: str) -> Model:
+def find_model(parts: Parts, model_id: str) -> Model:
+    """Return a model for a route that reads its request as a stream, or answer 404."""
     with parts.database.session() as session:
         found = session.get(Model, model_id)
     if found is None:
@@ -147,7 +149,16 @@ def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionL
         model.id, parts.storage.folder("models", model.id), model.backbone_spec, _images(files)
     )
     items = [
-        PredictionOut(file=entry.file, label=entry.label, probabilities=entry.probabilities, error=entry.error)
+        PredictionOut(
+            file=entry.file,
+            label=entry.label,
+            probabilities=entry.probabilities,
+            error=entry.error,
+            uncalibrated=entry.uncalibrated,
+            classes=None if entry.classes is None else list(entry.classes),
+            warning=entry.warning,
+            patient=entry.patient,
+        )
         for entry in predictions
     ]
     return PredictionList(
@@ -176,12 +187,15 @@ def _unpacked(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
 def _table(answer: PredictionList) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(["file", "label", *(f"probability_{name}" for name in answer.classes), "error"])
+    columns = [f"{kind}_{name}" for kind in ("probability", "uncalibrated") for name in answer.classes]
+    writer.writerow(["file", "label", *columns, "set", "warning", "patient", "error"])
     for item in answer.items:
-        shares = item.probabilities or {}
-        numbers = [f"{shares[name]:.6f}" if name in shares else "" for name in answer.classes]
-        file, label, error = (_plain(text or "") for text in (item.file, item.label, item.error))
-        writer.writerow([file, label, *numbers, error])
+        shares = [(kind or {}).get(name) for kind in (item.probabilities, item.uncalibrated) for name in answer.classes]
+        numbers = ["" if share is None else f"{share:.6f}" for share in shares]
+        held = SEPARATOR.join(item.classes or ())
+        texts = (item.file, item.label, held, item.warning, item.patient, item.error)
+        file, label, *more = (_plain(text or "") for text in texts)
+        writer.writerow([file, label, *numbers, *more])
     return buffer.getvalue()
 
 

@@ -102,7 +102,7 @@ class DatasetOut(BaseModel):
 
     id: str
     name: str
-    status: Literal["receiving", "checking", "ready", "failed"]
+    status: Literal["receiving", "mapping", "checking", "ready", "failed"]
     created: datetime
     images: int
     classes: list[ClassCount]
@@ -289,12 +289,20 @@ class ModelList(BaseModel):
 
 
 class PredictionOut(BaseModel):
-    """One image's classes, or why it could not be read."""
+    """One image's classes, or why it could not be read.
+
+    `label` follows the model's operating point, `probabilities` are calibrated, `uncalibrated` the network's own;
+    `classes` is the prediction set; `warning` stands where the image is unlike the training images.
+    """
 
     file: str
     label: str | None
     probabilities: dict[str, float] | None
     error: str | None
+    uncalibrated: dict[str, float] | None = None
+    classes: list[str] | None = None
+    warning: str | None = None
+    patient: str | None = None
 
 
 class PredictionList(BaseModel):

@@ -47,6 +47,7 @@ def work(folder: Path) -> int:
 
 
 def _train(folder: Path, order: dict[str, Any], events: EventWriter) -> None:
+    from wara.data.mapping import Mapping
     from wara.training.recipe import Recipe
     from wara.training.run import train
 
@@ -60,6 +61,7 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter) -> None:
             **order["recipe"],
         ),
         labels=Path(order["labels"]) if order["labels"] else None,
+        mapping=Mapping.from_dict(order["mapping"]) if order.get("mapping") else None,
         resume=bool(order["resume"]),
         on_event=events,
         cache=Path(order["cache"]),

@@ -180,15 +180,24 @@ def test_an_answer_without_numbers_is_dashes() -> None:
 def test_a_cell_of_the_table_is_never_a_formula(start: str) -> None:
     cell = f"{start}HYPERLINK(1)"
     items = [
-        {"file": cell, "label": cell, "probabilities": {cell: 0.25}, "error": None},
+        {"file": cell, "label": cell, "probabilities": {cell: 0.25}, "classes": [cell, "b"], "error": None},
         {"file": "a-b=c.png", "label": None, "probabilities": None, "error": cell},
     ]
     address = classify.csv_address(items, [cell])
     table = io.StringIO(unquote(address.partition(",")[2]), newline="")
     head, first, second = csv.reader(table)
-    assert head == ["file", "label", f"probability {cell}", "error"]
-    assert first == [f"'{cell}", f"'{cell}", "0.250000", ""]
-    assert second == ["a-b=c.png", "", "", f"'{cell}"]
+    assert head == ["file", "label", f"probability {cell}", "set", "warning", "error"]
+    assert first == [f"'{cell}", f"'{cell}", "0.250000", f"'{cell} | b", "", ""]
+    assert second == ["a-b=c.png", "", "", "", "", f"'{cell}"]
+
+
+def test_a_result_says_what_speaks_against_it() -> None:
+    item = {"file": "x.png", "label": "a", "probabilities": {"a": 0.6, "b": 0.4}, "error": None}
+    doubtful = item | {"classes": ["a", "<b>"], "warning": "Unlike the training images."}
+    html = classify.render_results([doubtful], ["a", "b"], model())
+    assert "Cannot be ruled out: a, &lt;b&gt;." in html and "Unlike the training images." in html
+    sure = classify.render_results([item | {"classes": ["a"], "warning": None}], ["a", "b"], model())
+    assert "ruled out" not in sure and "Unlike the training" not in sure
 
 
 def test_the_demo_is_offered_and_says_what_it_does_while_it_is_drawn() -> None:

@@ -118,7 +118,8 @@ def test_wrong_input_is_answered_in_a_plain_sentence(studio: Studio, watch: Watc
 
     draw(tmp_path / "single", {"wide": 6})
     studio.upload(tmp_path / "single")
-    expect(answer).to_contain_text("only one class (seen: wide)")
+    expect(page.locator("#data-detail [role=status]")).to_contain_text("only one class (seen: wide)")
+    expect(page.locator("#data-mapping form")).to_be_visible()
 
     for number in range(8):
         text = tmp_path / "texts" / "ab"[number % 2] / f"{number}.png"

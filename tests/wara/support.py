@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    generate_uid,
+)
 from torch import nn
 
 from wara.training.recipe import Recipe
@@ -28,6 +35,24 @@ def draw_folder(root: Path, images_per_class: int = 12, size: int = 40) -> Path:
             pixels[10:30, start : start + 14] += 150
             Image.fromarray(pixels).save(root / name / f"{number:02d}.png")
     return root
+
+
+def write_dicom(path: Path, frames: NDArray[np.uint8], patient: str) -> bytes:
+    """Write a grey DICOM file of several frames (n, H, W) without a window, and return its bytes."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = MultiFrameGrayscaleByteSecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[path.name])
+    dataset.PatientID = patient
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = frames.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = frames.tobytes() + b"\0" * (frames.size % 2)
+    dataset["PixelData"].VR = "OB"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path.read_bytes()
 
 
 def small_recipe(**options: Any) -> Recipe:

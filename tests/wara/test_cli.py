@@ -18,7 +18,7 @@ from pydicom.data import get_testdata_file
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from tests.wara.support import draw_folder, read_rows
+from tests.wara.support import draw_folder, read_rows, write_dicom
 from wara.cli import app, main
 from wara.inference import Predictor, read_rgb_square
 
@@ -77,7 +77,9 @@ def test_a_run_predicts_new_images_into_a_csv(run: Path, images: Path, tmp_path:
     assert len(rows) == 13
     assert rows[0]["predicted"] in ("left", "right")
     assert float(rows[0]["p_left"]) + float(rows[0]["p_right"]) == pytest.approx(1, abs=1e-5)
-    assert rows[-1]["predicted"] == ""
+    assert float(rows[0]["uncalibrated_left"]) + float(rows[0]["uncalibrated_right"]) == pytest.approx(1, abs=1e-5)
+    assert set(rows[0]["set"].split(" | ")) <= {"left", "right"} and rows[0]["warning"] == rows[0]["patient"] == ""
+    assert rows[-1]["predicted"] == rows[-1]["set"] == ""
     assert rows[-1]["error"]
     assert "1 of 13 files could not be read" in done.stdout
 
@@ -88,6 +90,21 @@ def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_pa
     names = {p.name for p in (tmp_path / "figures").iterdir()}
     assert done.returncode == 0
     assert {"subband_energy.json", "singular_spectrum.json", "subband_energy.png", "singular_spectrum.png"} <= names
+    assert {"class_scales.json", "class_scales.png"} <= names
+    assert "with the trained weights shuffled" in done.stdout
+
+
+def test_images_are_explained_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+
+    done = wara("explain", run, images / "left" / "00.png", tmp_path / "broken.png", "--out", tmp_path / "why")
+
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "why").iterdir()} == {"001_00.png.png", "001_00.png.json"}
+    found = json.loads((tmp_path / "why" / "001_00.png.json").read_text())
+    assert found["sentence"] in done.stdout and "1 of 2 files could not be read" in done.stdout
+    parts = sum(scale["contribution"] for scale in found["scales"]) + found["prefix"] + found["score"]["residual"]
+    assert parts == pytest.approx(found["score"]["change"], abs=1e-4)
 
 
 def test_a_recipe_file_repeats_a_run_and_options_go_before_it(run: Path, images: Path, tmp_path: Path) -> None:
@@ -170,13 +187,29 @@ def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -
     assert "train" in done.stdout
 
 
+def test_check_counts_every_frame_where_all_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in range(8):
+        folder = tmp_path / "set" / "ab"[who % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_dicom(folder / f"{who}.dcm", np.full((3, 70, 70), who * 20, np.uint8), f"P{who}")
+    monkeypatch.setattr(sys, "argv", ["wara", "check", str(tmp_path / "set"), "--frames", "all"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert "24 images, 8 patients, 2 classes" in capsys.readouterr().out
+    assert "choice of frames is not known" in said(capsys, monkeypatch, "check", tmp_path / "set", "--frames", "last")
+    assert "no window number 2" in said(capsys, monkeypatch, "check", tmp_path / "set", "--window", "2")
+
+
 def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, tmp_path: Path) -> None:
     done = wara("export", run, "--format", "onnx", "--out", tmp_path / "model.onnx")
     assert done.returncode == 0, done.stderr
     predictor = Predictor.load(run, device="cpu")
     predictor._precision = "float32"
     content = [(p.name, p.read_bytes()) for p in sorted((images / "left").iterdir())[:3]]
-    expected = [p.probabilities for p in predictor.predict(content)]
+    expected = [p.uncalibrated for p in predictor.predict(content)]
 
     squares = [read_rgb_square(data, name, 224, "pad") for name, data in content]
     tensors = predictor.normalised(np.stack(squares)).numpy()
@@ -321,6 +354,8 @@ def test_wrong_data_is_answered_in_plain_words(
         (["--option", "augment"], "not KEY=VALUE"),
         (["--option", "colour=red"], "Unknown option (seen: colour)"),
         (["--device", "cuda:9"], "The option device cannot be used"),
+        (["--frames", "last"], "The option frames cannot be used (seen: last). Use one of first, middle, all."),
+        (["--window", "0"], "The option window cannot be used (seen: 0)"),
     ],
 )
 def test_wrong_options_are_answered_in_plain_words(

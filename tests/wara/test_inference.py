@@ -7,15 +7,17 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
-from tests.wara.support import draw_folder, read_rows, small_recipe
+from tests.wara.support import draw_folder, read_rows, small_recipe, write_dicom
 from wara.data.sources import open_source
 from wara.errors import InputError
-from wara.inference import Predictor
+from wara.imaging import read_square
+from wara.inference import Predictor, mean_of_frames
 from wara.training.run import train
 
 
@@ -115,3 +117,34 @@ def test_a_damaged_member_of_a_zip_costs_one_image(run: Path, tmp_path: Path) ->
 
     assert first.error
     assert second.label in ("left", "right")
+
+
+def test_a_run_on_all_frames_answers_for_a_file_by_their_mean(tmp_path: Path) -> None:
+    def stack(path: Path, bright: str, frames: int, who: int) -> bytes:
+        pixels = np.random.default_rng(who).integers(0, 100, (frames, 40, 40), dtype=np.uint8)
+        pixels[:, :, slice(0, 20) if bright == "left" else slice(20, 40)] += 120
+        return write_dicom(path, pixels, f"P{who}")
+
+    for who in range(20):
+        stack(tmp_path / "data" / ("left", "right")[who % 2] / f"{who}.dcm", ("left", "right")[who % 2], 3, who)
+    train(tmp_path / "data", tmp_path / "run", small_recipe(frames="all", epochs=1, precision="float32"))
+    rows = read_rows(tmp_path / "run" / "split.csv")
+    assert len(rows) == 60
+    assert len({(row["file"].partition("#")[0], row["split"]) for row in rows}) == 20
+
+    data = stack(tmp_path / "new.dcm", "left", 5, 99)
+    predictor = Predictor.load(tmp_path / "run")
+    (found,) = predictor.predict([("new.dcm", data)])
+    assert found.frames == 5
+    squares = [read_square(data, "", predictor.backbone.size, "pad", frame=number)[0] for number in range(1, 6)]
+    alone = predictor.probabilities(np.stack([np.repeat(square[..., None], 3, axis=2) for square in squares]))
+    assert list((found.probabilities or {}).values()) == pytest.approx(alone.mean(axis=0).tolist(), abs=1e-6)
+    broken, whole = predictor.predict([("cut.dcm", data[:-100]), ("new.dcm", data)])
+    assert "cut short" in (broken.error or "")
+    assert whole.probabilities == found.probabilities
+
+
+def test_means_are_those_of_each_files_own_frames() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.25, 0.75]])
+    assert mean_of_frames(rows, [2, 1, 1]).tolist() == [[0.5, 0.5], [0.5, 0.5], [0.25, 0.75]]
+    assert mean_of_frames(rows, [1, 1, 1, 1]) is rows

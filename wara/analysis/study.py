@@ -1,4 +1,4 @@
-"""Both analyses of a model in one pass over images, and their files: the data as JSON, the figures as PNG."""
+"""The analyses of a model over images, and their files: the data as JSON, the figures as PNG."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
+from wara.analysis.class_scales import Batch, ClassScales
+from wara.analysis.class_scales_figure import draw_class_scales
 from wara.analysis.figures import class_ratios, draw_classes, draw_singular_spectrum, draw_subband_energy
+from wara.analysis.randomisation import randomisation_test
 from wara.analysis.singular_spectrum import singular_spectrum
 from wara.analysis.style import to_png
 from wara.analysis.subband_energy import SubbandEnergy
+from wara.errors import InputError
 from wara.tuner import adapted_layers
 
-ENERGY, SPECTRUM = "subband_energy", "singular_spectrum"
+ENERGY, SPECTRUM, CLASS_SCALES = "subband_energy", "singular_spectrum", "class_scales"
+# Of the randomisation test: parts of the adapter that are shuffled one after the other, behind the head.
+_CHECK_STAGES = 2
 
 
 def measure(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Batch],
     classes: tuple[str, ...],
     *,
     context: AbstractContextManager[object] | None = None,
@@ -30,16 +37,58 @@ def measure(
 
     Args:
         model: a trained model.
-        batches: (images (b, 3, S, S), class indices (b,)), streamed.
+        batches: (images (b, 3, S, S), class indices (b,)), streamed; what else a batch holds is passed over.
         classes: names of the classes.
         context: the precision in which the model runs.
     """
     if not adapted_layers(model):
         return None
     with SubbandEnergy(model, classes) as energy, context or nullcontext():
-        for images, targets in batches:
+        for images, targets, *_ in batches:
             energy.add(images, targets)
     return {ENERGY: energy.result(), SPECTRUM: singular_spectrum(model)}
+
+
+def measure_class_scales(
+    model: nn.Module, batches: Iterable[Batch], classes: tuple[str, ...], *, per_class: int, check: int = 0
+) -> dict[str, Any] | None:
+    """Return which scales each class used, or None for a model whose update has no place in a picture.
+
+    Each image costs some forward and backward passes, so only the first of each class are taken.
+
+    Args:
+        model: a trained model with adapted layers.
+        batches: images, class indices and perhaps patients, see `wara.analysis.class_scales.Batch`.
+        classes: names of the classes.
+        per_class: images a class at most.
+        check: images for the randomisation test, whose figures then stand under ``check``; 0 leaves it out.
+    """
+    try:
+        scales = ClassScales(model, classes, per_class=per_class)
+    except InputError:
+        return None
+    kept: list[torch.Tensor] = []
+    for batch in batches:
+        scales.add(*batch)
+        # A few of every batch, so that not all of them are of the first class.
+        kept.append(batch[0][: max(1, check // 2)])
+        if scales.full:
+            break
+    data = scales.result()
+    if check and kept:
+        images = torch.cat(kept)
+        chosen = images[torch.linspace(0, len(images) - 1, min(check, len(images))).long()]
+        data["check"] = randomisation_test(model, chosen, stages=_CHECK_STAGES)
+    return data
+
+
+def write_class_scales(folder: Path, data: dict[str, Any]) -> list[Path]:
+    """Write what `measure_class_scales` returned into a folder, as JSON and as a figure, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{CLASS_SCALES}.json", folder / f"{CLASS_SCALES}.png"]
+    files[0].write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
+    files[1].write_bytes(to_png(draw_class_scales(data)))
+    return files
 
 
 def write(folder: Path, measured: dict[str, dict[str, Any]], *, compare: dict[str, Any] | None = None) -> list[Path]:

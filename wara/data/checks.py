@@ -97,7 +97,7 @@ def nothing_readable(passed_over: Sequence[PassedOver]) -> InputError:
     return InputError(
         "No image in the data can be read",
         seen=seen,
-        remedy="Choose a folder of PNG, JPEG, TIFF, WebP, BMP or single-frame DICOM images.",
+        remedy="Choose a folder of PNG, JPEG, TIFF, WebP, BMP or DICOM images.",
         code="nothing-readable",
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +59,8 @@ def apply_decisions(catalogue: Catalogue, decisions: Sequence[Decision]) -> Cata
     """Return the catalogue as decided; the same catalogue where there is nothing to change.
 
     Images that are dropped stand in ``passed_over`` with the finding's name. An image that an earlier decision has
-    dropped is left alone by a later one.
+    dropped is left alone by a later one. A file that was one image and is read frame by frame now has all its frames
+    treated as it was decided.
 
     Args:
         catalogue: as it was read, before any decision.
@@ -70,19 +71,23 @@ def apply_decisions(catalogue: Catalogue, decisions: Sequence[Decision]) -> Cata
     """
     if not decisions:
         return catalogue
-    _require_known(catalogue, decisions)
+    frames: dict[str, list[str]] = {}
+    for item in catalogue.items:
+        if item.frame is not None:
+            frames.setdefault(item.path, []).append(item.file)
+    _require_known(catalogue, decisions, frames)
     items = {item.file: item for item in catalogue.items}
     left_out = []
     for decision in decisions:
         for file, value in decision.files.items():
-            item = items.get(file)
-            if item is None:
-                continue
-            if decision.fix == DROP:
-                del items[file]
-                left_out.append(PassedOver(file, f"left out by a decision ({decision.finding})"))
-            else:
-                items[file] = _changed(item, decision.fix, value)
+            for name in [file] if file in items else frames.get(file, []):
+                if name not in items:
+                    continue
+                if decision.fix == DROP:
+                    del items[name]
+                    left_out.append(PassedOver(name, f"left out by a decision ({decision.finding})"))
+                else:
+                    items[name] = _changed(items[name], decision.fix, value)
     kept = list(items.values())
     passed_over = sorted([*catalogue.passed_over, *left_out], key=lambda entry: entry.file)
     decided = catalogue.with_items(kept, passed_over)
@@ -134,9 +139,9 @@ def _changed(item: Item, fix: str, value: str | None) -> Item:
     return replace(item, split=value) if fix == MOVE else replace(item, patient=value)
 
 
-def _require_known(catalogue: Catalogue, decisions: Sequence[Decision]) -> None:
+def _require_known(catalogue: Catalogue, decisions: Sequence[Decision], frames: Container[str]) -> None:
     known = {item.file for item in catalogue.items} | {entry.file for entry in catalogue.passed_over}
-    strangers = [file for decision in decisions for file in decision.files if file not in known]
+    strangers = [file for decision in decisions for file in decision.files if file not in known and file not in frames]
     if strangers:
         shown = ", ".join(strangers[:_SHOWN]) + (" ..." if len(strangers) > _SHOWN else "")
         raise InputError(

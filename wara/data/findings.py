@@ -171,6 +171,8 @@ class _Desk:
         within = [copies for copies in rest if len(self._on(copies.places)) <= 1]
         # A patient's images of one session may well be nearly equal; copies that count as one patient were decided on.
         within = [c for c in within if not self._one_patient(c.places, decided=kind == "copies")]
+        # Frames of one file are no copies of each other, however still the picture stands.
+        within = [c for c in within if len({self.items[place].path for place in c.places}) > 1]
         return [
             *self._conflict(kind, conflict),
             *self._across(kind, across),

@@ -6,22 +6,23 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
-from wara.data.items import Catalogue, Item, PassedOver, content_digest
+from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, content_digest, frame_name
 from wara.data.looks import look_of, pixel_digest
 from wara.data.pixels import PixelStore, PixelWriter
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
-from wara.imaging import check_image, read_square
+from wara.imaging import DecodedImage, check_images, read_squares
 from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
+from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
 _AHEAD = 4
@@ -41,6 +42,7 @@ def ingest(
     *,
     size: int | None = None,
     fit: str = "pad",
+    view: DicomView = DEFAULT_VIEW,
     store: Path | str | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -52,21 +54,25 @@ def ingest(
         catalogue: what to decode.
         size: pixels a side of the stored squares; needed with ``store``.
         fit: "pad", "crop" or "stretch" (see ``wara.imaging.fit_square``).
+        view: which frames of DICOM files to take, and by which window. "all" makes one item a frame, all of one
+            patient; an item that is one frame already stays that frame.
         store: where to write the pixels. A store there that matches is used as it is and nothing is decoded;
             any other is replaced.
         workers: threads; by default as many as processors that this process may use.
-        on_progress: called with (images done, images in all), for each image and from this thread. An exception
+        on_progress: called with (files done, files in all), for each file and from this thread. An exception
             that it raises stops the work and leaves nothing half-written.
 
     Returns:
-        The catalogue with unreadable images in ``passed_over``, DICOM patients and digests filled in; and the
-        store, or None where none was asked for.
+        The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in; and
+        the store, or None where none was asked for.
 
     Raises:
-        InputError: the disk is full (code "disk-full"); a store was asked for and no image can be read.
+        InputError: the disk is full (code "disk-full"); a store was asked for and no image can be read; a view that
+            is not known.
     """
+    view.validate()
     if store is None:
-        results = _decode_all(source, catalogue, None, fit, workers, on_progress)
+        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress)
         return _finished(catalogue, [(result.item, result.reason) for result in results]), None
     if size is None:
         raise ValueError("a store needs a size")
@@ -75,7 +81,7 @@ def ingest(
             "This way to fit images is not known", seen=fit, remedy=f"Choose one of {', '.join(FITS)}.", code="fit"
         )
     path = Path(store)
-    kept = _matching_store(path, catalogue, size, fit)
+    kept = _matching_store(path, catalogue, size, fit, view)
     if kept is not None:
         if on_progress is not None:
             on_progress(len(catalogue.items), len(catalogue.items))
@@ -83,22 +89,22 @@ def ingest(
     require_space(path.parent, len(catalogue.items) * size * size)
     outcomes = []
     with PixelWriter(path, size) as writer:
-        for result in _decode_all(source, catalogue, size, fit, workers, on_progress):
+        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress):
             if result.square is not None:
                 writer.append(result.square)
             outcomes.append((result.item, result.reason))
         decoded = _finished(catalogue, outcomes)
         if not decoded.items:
             raise nothing_readable(decoded.passed_over)
-        return decoded, writer.finish(decoded, fit)
+        return decoded, writer.finish(decoded, fit, view)
 
 
-def _matching_store(path: Path, catalogue: Catalogue, size: int, fit: str) -> PixelStore | None:
+def _matching_store(path: Path, catalogue: Catalogue, size: int, fit: str, view: DicomView) -> PixelStore | None:
     if not path.exists():
         return None
     with contextlib.suppress(InputError):  # not whole: it is written anew
         store = PixelStore.open(path)
-        if store.matches(catalogue.fingerprint, size, fit):
+        if store.matches(catalogue.fingerprint, size, fit, view):
             return store
     return None
 
@@ -108,28 +114,29 @@ def _decode_all(
     catalogue: Catalogue,
     size: int | None,
     fit: str,
+    view: DicomView,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> Iterator[_Result]:
-    """Yield the results in the order of the items; at most a few images a worker are held at a time."""
+    """Yield the results in the order of the items; at most a few files a worker are held at a time."""
     threads = workers or min(_MAX_WORKERS, _processors())
     total = len(catalogue.items)
-    waiting: deque[Future[_Result]] = deque()
+    waiting: deque[Future[list[_Result]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         with quiet_decoders():
             items = iter(catalogue.items)
             for item in items:
-                waiting.append(pool.submit(_decode, source, item, size, fit))
+                waiting.append(pool.submit(_decode, source, item, size, fit, view))
                 if len(waiting) >= threads * _AHEAD:
                     break
             done = 0
             while waiting:
-                result = waiting.popleft().result()
+                results = waiting.popleft().result()
                 following = next(items, None)
                 if following is not None:
-                    waiting.append(pool.submit(_decode, source, following, size, fit))
-                yield result
+                    waiting.append(pool.submit(_decode, source, following, size, fit, view))
+                yield from results
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
@@ -137,20 +144,39 @@ def _decode_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode(source: Source, item: Item, size: int | None, fit: str) -> _Result:
+def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomView) -> list[_Result]:
+    """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
+    found: list[tuple[Item, Pixels | None]] = []
     try:
-        data = source.read(item.file)
-        square = None
+        data = source.read(item.path)
+        images: Iterable[tuple[Pixels | None, DecodedImage]]
         if size is None:
-            image = check_image(data, item.file)
+            images = ((None, image) for image in check_images(data, item.file, view, item.frame))
         else:
-            square, image = read_square(data, item.file, size, fit)
+            images = read_squares(data, item.file, size, fit, view, item.frame)
+        content = hashlib.blake2b(data, digest_size=16).hexdigest()
+        found.extend((_known(item, image, content, view), square) for square, image in images)
     except UnreadableImage as error:
-        return _Result(item, None, error.what)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    known = replace(
+        # A file with a damaged frame is passed over whole: half of it would look like all of it.
+        where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
+        return [_Result(item, None, error.what + where)]
+    return [_Result(known, square, None) for known, square in found]
+
+
+def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> Item:
+    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
+    frame, name, digest, patient = item.frame, item.file, content, item.patient or image.patient
+    if frame is None and view.frames == "all" and image.frames > 1:
+        frame, name = image.frame, frame_name(item.file, image.frame)
+    if frame is not None:
+        # Copies are found by digests, and frames of one file are no copies of each other.
+        digest = hashlib.blake2b(f"{content}#{frame}".encode(), digest_size=16).hexdigest()
+        # Where nobody knows whose they are, they are still of one patient: a split must not part them.
+        patient = patient or f"{OF_ONE_FILE}{content[:12]}"
+    return replace(
         item,
-        patient=item.patient or image.patient,
+        file=name,
+        patient=patient,
         digest=digest,
         format=image.format,
         width=image.width,
@@ -158,8 +184,9 @@ def _decode(source: Source, item: Item, size: int | None, fit: str) -> _Result:
         pixels=pixel_digest(image.pixels, greyscale=image.greyscale),
         look=look_of(image.pixels),
         modality=image.modality,
+        frame=frame,
+        spacing=image.spacing,
     )
-    return _Result(known, square, None)
 
 
 def _finished(catalogue: Catalogue, outcomes: list[tuple[Item, str | None]]) -> Catalogue:

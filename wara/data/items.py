@@ -7,8 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from wara.data.words import SPLITS
+
+# What the patient of frames is called whose file names none, before a hash of the file.
+OF_ONE_FILE = "file-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +20,9 @@ class Item:
     """One image.
 
     Attributes:
-        file: POSIX path relative to the data's top folder.
+        file: POSIX path relative to the data's top folder; for a frame of a file "scan.dcm#12".
         label: the class, as the folder or the table names it.
-        patient: who it is of; from the table, else (after ``ingest``) a keyed hash of the DICOM patient ID.
+        patient: who it is of, as a keyed hash; from the table, else (after ``ingest``) the DICOM patient ID.
         split: "train", "val" or "test" where the data says so.
         digest: a hash of the file's bytes, known after ``ingest``; equal files have equal digests.
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
@@ -27,6 +31,10 @@ class Item:
         pixels: a hash of the decoded pixels, known after ``ingest``; equal pictures have equal ones.
         look: the image as 32 x 32 grey values in base64, known after ``ingest`` (see ``wara.data.looks``).
         modality: of a DICOM file, e.g. "CR" or "MG" (0008,0060), known after ``ingest``.
+        frame: number of the frame, from 1, where the item is one frame of a file; None where the file is one image.
+        spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
+        sex: as the table's column of that name writes it.
+        age: in years, from the table.
     """
 
     file: str
@@ -40,6 +48,21 @@ class Item:
     pixels: str | None = None
     look: str | None = field(default=None, repr=False)
     modality: str | None = None
+    frame: int | None = None
+    spacing: tuple[float, float] | None = None
+    sex: str | None = None
+    age: float | None = None
+
+    def __post_init__(self) -> None:
+        """Take the spacing back from JSON, which knows no tuples."""
+        spacing: Any = self.spacing
+        if isinstance(spacing, list):
+            object.__setattr__(self, "spacing", tuple(spacing))
+
+    @property
+    def path(self) -> str:
+        """The file to read, relative to the data's top folder: ``file`` without the frame's number."""
+        return self.file if self.frame is None else frame_name_parts(self.file)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +81,7 @@ class Catalogue:
         items: the images, in the order of their names.
         classes: the class names in natural order ("grade 2" before "grade 10"); a label's number is its place here.
         passed_over: files that are not used, with reasons.
-        layout: "class-folders", "split-folders" or "csv".
+        layout: "class-folders", "split-folders" or "csv"; with a mapping also "table", "pattern" or "dicom".
         fingerprint: changes with any file, label, patient or given side (by sizes and times, or a zip's
             checksums); stays the same through ``ingest``. Says whether stored pixels are still valid.
         digest: hash of the content and labels alone, the same on every machine; None before ``ingest``.
@@ -100,6 +123,17 @@ def content_digest(items: Iterable[Item]) -> str:
     for item in items:
         digest.update(f"{item.file}\0{item.label}\0{item.digest}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def frame_name(path: str, frame: int) -> str:
+    """Return the name of one frame of a file, e.g. "scan.dcm#12"."""
+    return f"{path}#{frame}"
+
+
+def frame_name_parts(name: str) -> tuple[str, int | None]:
+    """Return file and frame of a name that ``frame_name`` made; the name and None where it is no such name."""
+    path, mark, number = name.rpartition("#")
+    return (path, int(number)) if mark and path and re.fullmatch(r"[1-9][0-9]{0,8}", number) else (name, None)
 
 
 def class_names(items: Iterable[Item]) -> tuple[str, ...]:

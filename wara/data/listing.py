@@ -1,14 +1,19 @@
-"""List which images there are, of which class, patient and side, from names and tables; nothing is decoded."""
+"""List which images there are, of which class, patient and side, from names, tables and headers; nothing is decoded."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 
-from wara.data.items import Catalogue, Item, PassedOver, class_names
+from wara.data.folders import from_folders, not_an_image
+from wara.data.grids import is_table_name
+from wara.data.items import Catalogue, Item, PassedOver, class_names, frame_name_parts
+from wara.data.mapping import Mapping
+from wara.data.mapping_preview import open_reader
+from wara.data.patients import patient_code
 from wara.data.sources import Source
 from wara.data.tables import Row, find_table, parse_table, resolve_files
-from wara.data.words import split_of
 from wara.errors import InputError
 from wara.imaging.formats import is_image_name
 
@@ -18,20 +23,22 @@ _LAYOUTS = (
 )
 
 
-def read_catalogue(source: Source, labels: Path | str | None = None) -> Catalogue:
+def read_catalogue(source: Source, labels: Path | str | None = None, mapping: Mapping | None = None) -> Catalogue:
     """List the images of a source with their classes. Nothing is decoded.
 
     Args:
         source: an open source.
-        labels: a CSV with the columns file and label, optionally patient and split: a path, or the name of a file
-            inside the source. Without it ``labels.csv`` in the data's top folder is used if there is one, then
-            folders.
+        labels: a table (CSV, TSV or .xlsx) with the columns file and label, optionally patient and split: a path, or
+            the name of a file inside the source. Without it ``labels.csv``, ``.tsv`` or ``.xlsx`` in the data's top
+            folder is used if there is one, then folders.
+        mapping: where labels, patients and sides come from, when it is otherwise; ``labels`` is then only where the
+            mapping's table is to be found.
 
     Returns:
-        The catalogue; files that are no images stand in ``passed_over``.
+        The catalogue; files that are no images stand in ``passed_over``. Patients are codes.
 
     Raises:
-        InputError: no files, no classes to be found, or a table that cannot be used.
+        InputError: no files, no classes to be found, or a table or a mapping that cannot be used.
     """
     names = source.names()
     if not names:
@@ -41,12 +48,13 @@ def read_catalogue(source: Source, labels: Path | str | None = None) -> Catalogu
             remedy="Choose the folder that holds the images.",
             code="empty-data",
         )
-    table = find_table(source, labels)
-    if table is not None:
+    if mapping is not None:
+        layout, items, passed_over = _from_mapping(source, mapping, labels)
+    elif (table := find_table(source, labels)) is not None:
         items, passed_over = _from_table(source, names, parse_table(table.data, table.name), table.name)
         layout = "csv"
     else:
-        layout, items, passed_over = _from_folders(names)
+        layout, items, passed_over = from_folders(names)
     if not items:
         raise _nothing(source, names, passed_over)
     items = sorted(items, key=lambda item: item.file)
@@ -59,58 +67,57 @@ def read_catalogue(source: Source, labels: Path | str | None = None) -> Catalogu
     )
 
 
+def _from_mapping(
+    source: Source, mapping: Mapping, labels: Path | str | None
+) -> tuple[str, list[Item], list[PassedOver]]:
+    reader = open_reader(source, mapping, labels)
+    readings = reader.read()
+    used = [reading for reading in readings if reading.reason is None]
+    passed_over = [PassedOver(reading.file, reading.reason) for reading in readings if reading.reason is not None]
+    passed_over += [PassedOver(name, reason) for name, reason in reader.left_aside()]
+    if reader.images and not used:
+        reason, count = Counter(entry.reason for entry in passed_over).most_common(1)[0]
+        raise InputError(
+            "No image gets a label in this way",
+            seen=f"{len(reader):,} images; {count:,} times: {reason}",
+            remedy="Say in another way where the labels come from.",
+            code="mapping-nothing",
+        )
+    items = [Item(reading.file, reading.label or "", reading.patient, reading.split) for reading in used]
+    layout = from_folders(reader.images)[0] if mapping.source == "folders" else mapping.source
+    return layout, items, passed_over
+
+
 def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -> tuple[list[Item], list[PassedOver]]:
     found = resolve_files(rows, names, source.prefix, table)
-    items = [Item(name, row.label, row.patient, row.split) for row, name in zip(rows, found, strict=True)]
-    named = set(found)
+    items = [_item(row, name, source) for row, name in zip(rows, found, strict=True)]
+    named = {item.path for item in items}
+    both = sorted({item.file for item in items if item.frame is None} & {i.path for i in items if i.frame is not None})
+    if both:
+        raise InputError(
+            "The table names a file both as a whole and by its frames",
+            seen=f"{table}: {both[0]}",
+            remedy="Keep either the row of the file or the rows of its frames.",
+            code="csv-frames",
+        )
     passed_over = []
     for name in names:
-        if name in named or name == table or PurePosixPath(name).suffix.lower() == ".csv":
+        if name in named or name == table or is_table_name(name):
             continue
-        reason = "not named in the table" if is_image_name(name) else _not_an_image(name)
+        reason = "not named in the table" if is_image_name(name) else not_an_image(name)
         passed_over.append(PassedOver(name, reason))
     return items, passed_over
 
 
-def _from_folders(names: list[str]) -> tuple[str, list[Item], list[PassedOver]]:
-    images, passed_over = [], []
-    for name in names:
-        if PurePosixPath(name).name.upper() == "DICOMDIR":
-            passed_over.append(PassedOver(name, "the index of a disc, not an image"))
-        elif is_image_name(name):
-            images.append(name.split("/"))
-        else:
-            passed_over.append(PassedOver(name, _not_an_image(name)))
-    by_split = _has_split_folders(images)
-    items = []
-    for parts in images:
-        name = "/".join(parts)
-        split = split_of(parts[0]) if by_split and len(parts) > 1 else None
-        if by_split and split is None:
-            passed_over.append(PassedOver(name, "outside the train, val and test folders"))
-        elif len(parts) < (3 if by_split else 2):
-            passed_over.append(PassedOver(name, "not inside a class folder"))
-        else:
-            items.append(Item(name, parts[1].strip() if by_split else parts[0].strip(), None, split))
-    return ("split-folders" if by_split else "class-folders"), items, passed_over
-
-
-def _has_split_folders(images: list[list[str]]) -> bool:
-    """Whether the top folders are sides of a split: all of them, or at least a ``train`` over class folders."""
-    tops = {parts[0] for parts in images if len(parts) > 1}
-    splits = {split_of(top) for top in tops}
-    over_classes = any(len(parts) > 2 and split_of(parts[0]) is not None for parts in images)
-    return over_classes and (None not in splits or "train" in splits)
-
-
-def _not_an_image(name: str) -> str:
-    suffix = PurePosixPath(name).suffix.lower()
-    return f"not an image of a kind that is read ({suffix})"
+def _item(row: Row, name: str, source: Source) -> Item:
+    frame = None if name in source else frame_name_parts(name)[1]
+    patient = patient_code(row.patient) if row.patient else None
+    return Item(name, row.label, patient, row.split, frame=frame, sex=row.sex, age=row.age)
 
 
 def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) -> InputError:
     """Return the error for a source with files but without a single image in a class."""
-    tables = [name for name in names if "/" not in name and name.lower().endswith(".csv")]
+    tables = [name for name in names if "/" not in name and is_table_name(name)]
     loose = sum(entry.reason == "not inside a class folder" for entry in passed_over)
     if loose:
         hint = f" The table {tables[0]} can be chosen as the labels." if tables else ""
@@ -131,6 +138,8 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
 def _fingerprint(source: Source, items: list[Item]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for item in items:
-        facts = (item.file, item.label, item.patient or "", item.split or "", source.stamp(item.file))
+        facts = [item.file, item.label, item.patient or "", item.split or "", source.stamp(item.path)]
+        if item.sex or item.age is not None:  # only then, so that stored pixels of other data sets stay valid
+            facts += [item.sex or "", str(item.age)]
         digest.update("\0".join(facts).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()

@@ -25,6 +25,7 @@ from wara.data.disk import plain_disk_errors
 from wara.data.items import Catalogue, Item, PassedOver
 from wara.errors import InputError
 from wara.imaging.image import Pixels
+from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 _MAGIC = b"WARAPIX1"
 _PREAMBLE = struct.Struct("<8sQQQQQ")
@@ -42,6 +43,7 @@ class PixelStore:
         size: pixels a side.
         channels: 1 where every image is grey, else 3.
         fit: how the images were brought to a square.
+        view: which frames of DICOM files were taken, and by which window.
         catalogue: as ``ingest`` returned it.
     """
 
@@ -50,6 +52,7 @@ class PixelStore:
         self.size: int = pixels.shape[-1]
         self.channels: int = pixels.shape[1]
         self.fit: str = header["fit"]
+        self.view = DicomView(*header["view"])
         self.catalogue = _catalogue(header)
         self._pixels = pixels
 
@@ -80,9 +83,10 @@ class PixelStore:
             ) from error
         return store
 
-    def matches(self, fingerprint: str, size: int, fit: str) -> bool:
-        """Whether the store was made from this catalogue (by its fingerprint) in this size and fit."""
-        return self.catalogue.fingerprint == fingerprint and self.size == size and self.fit == fit
+    def matches(self, fingerprint: str, size: int, fit: str, view: DicomView = DEFAULT_VIEW) -> bool:
+        """Whether the store was made from this catalogue (by its fingerprint) in this size, fit and view."""
+        made = (self.catalogue.fingerprint, self.size, self.fit, self.view)
+        return made == (fingerprint, size, fit, view)
 
     def __len__(self) -> int:
         return int(self._pixels.shape[0])
@@ -139,19 +143,20 @@ class PixelWriter:
             self._open_file.write(np.ascontiguousarray(planes).data)
             self._count += 1
 
-    def finish(self, catalogue: Catalogue, fit: str) -> PixelStore:
+    def finish(self, catalogue: Catalogue, fit: str, view: DicomView = DEFAULT_VIEW) -> PixelStore:
         """Write the header, put the store in its place and open it.
 
         Args:
             catalogue: of as many items as images were appended, in the same order.
             fit: how the images were brought to a square.
+            view: which frames of DICOM files were taken, and by which window.
 
         Raises:
             InputError: code "disk-full".
         """
         if len(catalogue.items) != self._count:
             raise ValueError(f"{len(catalogue.items)} items for {self._count} images")
-        header = json.dumps(_header(catalogue, fit)).encode()
+        header = json.dumps(_header(catalogue, fit, view)).encode()
         file, draft = self._open_file, self._draft
         assert draft is not None
         with plain_disk_errors(self._path.parent):
@@ -208,9 +213,10 @@ class PixelWriter:
             _discard(old, old_draft)
 
 
-def _header(catalogue: Catalogue, fit: str) -> dict[str, Any]:
+def _header(catalogue: Catalogue, fit: str, view: DicomView) -> dict[str, Any]:
     return {
         "fit": fit,
+        "view": [view.frames, view.window],
         "fingerprint": catalogue.fingerprint,
         "digest": catalogue.digest,
         "layout": catalogue.layout,

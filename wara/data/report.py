@@ -9,7 +9,7 @@ from typing import Any
 from wara.data.decisions import Decision
 from wara.data.findings import NOTE, Finding, find
 from wara.data.fixes import knows_patients
-from wara.data.items import Catalogue, Item
+from wara.data.items import OF_ONE_FILE, Catalogue, Item
 from wara.data.words import SIDE_NAMES, SPLITS, number
 
 _SMALL_CLASS = 20
@@ -163,7 +163,12 @@ def _notes(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
             "No patient numbers are known: images of one patient may stand on both sides of the split. "
             "A table with the column 'patient' prevents that."
         )
-    elif any(item.patient is None for item in catalogue.items):
+    elif of_one_file := len({item.path for item in catalogue.items if (item.patient or "").startswith(OF_ONE_FILE)}):
+        found.append(
+            f"{number(of_one_file, 'file')} of several frames without a patient number: each counts as "
+            "a patient of its own."
+        )
+    if report["patients"] is not None and any(item.patient is None for item in catalogue.items):
         missing = sum(item.patient is None for item in catalogue.items)
         found.append(f"{number(missing, 'image')} without a patient number: each counts as a patient of its own.")
     tiny = sum(min(item.width, item.height) < _TINY for item in catalogue.items if item.width and item.height)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
+from wara.data.grids import is_table_name
 from wara.data.words import is_split_word
 from wara.errors import InputError, UnreadableImage
 
@@ -52,6 +54,14 @@ class Source(ABC):
             InputError: the file cannot be read, code "unreadable-file".
         """
 
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read its beginning only; the caller closes it.
+
+        Raises:
+            InputError: as ``read``.
+        """
+        return io.BytesIO(self.read(name))
+
     def contents(self) -> Iterator[tuple[str, bytes | InputError]]:
         """Yield every file's name with its content, or with the reason why it cannot be read; one at a time."""
         for name in self.names():
@@ -87,6 +97,13 @@ class FolderSource(Source):
         """Return a file's bytes (see ``Source.read``)."""
         try:
             return self._path(name).read_bytes()
+        except OSError as error:
+            raise unreadable_file(name, error.strerror or "cannot be opened") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file (see ``Source.open``)."""
+        try:
+            return self._path(name).open("rb")
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
 
@@ -204,7 +221,7 @@ def wrapping_folder(names: list[str]) -> str:
         top = tops.pop()
         inner = [name[len(top) + 1 :] for name in rest if name.startswith(f"{top}/")]
         holds_folders = any("/" in name for name in inner)
-        holds_table = any("/" not in name and name.lower().endswith(".csv") for name in inner)
+        holds_table = any("/" not in name and is_table_name(name) for name in inner)
         if is_split_word(top) or not (holds_folders or holds_table):
             return prefix
         prefix += f"{top}/"
@@ -215,7 +232,7 @@ def _counts(name: str) -> bool:
     from wara.imaging.formats import IMAGE_SUFFIXES
 
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix in IMAGE_SUFFIXES or suffix == ".csv"
+    return suffix in IMAGE_SUFFIXES or is_table_name(name)
 
 
 def unreadable_file(name: str, why: str) -> UnreadableImage:

@@ -1,22 +1,24 @@
-"""A CSV of labels: read whatever spreadsheet wrote it, checked row by row, its files found in the data."""
+"""A table of labels with the columns that are expected: checked row by row, its files found in the data."""
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wara.data.grids import Grid, named, no_table, read_grid
+from wara.data.items import frame_name, frame_name_parts
+from wara.data.matching import FileIndex
 from wara.data.sources import Source, unreadable_file
 from wara.data.words import split_of
 from wara.errors import InputError
 
-TABLE_NAME = "labels.csv"
+TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.xlsx")
 _SHOWN = 3
 _MAX_TABLE_BYTES = 1 << 28
+_OLDEST = 130.0  # years
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +31,31 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the file as written, its class, and patient and side where the table has them."""
+    """One row: the file as written, its class, and patient, side, sex and age (years) where the table has them."""
 
     line: int
     file: str
     label: str
     patient: str | None
     split: str | None
+    sex: str | None = None
+    age: float | None = None
 
 
 def find_table(source: Source, labels: Path | str | None) -> Table | None:
-    """Return the table that was asked for, else ``labels.csv`` of the data's top folder, else None.
+    """Return the table that was asked for, else ``labels.csv``, ``.tsv`` or ``.xlsx`` of the top folder, else None.
 
     Raises:
         InputError: the table asked for is not there, cannot be read or is no table.
     """
     if labels is None:
-        found = next((name for name in source.names() if name.lower() == TABLE_NAME), None)
+        tops = {name.lower(): name for name in source.names() if "/" not in name}
+        found = next((tops[name] for name in TABLE_NAMES if name in tops), None)
         return None if found is None else Table(found, source.read(found))
     path = Path(labels)
     if path.is_file():
         if path.stat().st_size > _MAX_TABLE_BYTES:
-            raise _no_table(path.name, "larger than 256 MB")
+            raise no_table(path.name, "larger than 256 MB")
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -66,29 +71,25 @@ def find_table(source: Source, labels: Path | str | None) -> Table | None:
 
 
 def parse_table(data: bytes, name: str) -> list[Row]:
-    """Read a table's rows. Cells stay texts: a class "1" is not turned into a number.
+    """Read a table's rows whose columns are named file, label and perhaps patient and split.
+
+    Cells stay texts: a class "1" is not turned into a number.
 
     Args:
-        data: the file, in UTF-8 (with or without a mark), UTF-16 or Windows-1252; comma, semicolon or tab.
+        data: the file (see ``wara.data.grids.read_grid``).
         name: shown in errors.
 
     Raises:
         InputError: no table, a column missing, an empty label, an unknown side, or a file named twice.
     """
-    text = _decode(data, name)
-    header_line = next((line for line in text.splitlines() if line.strip()), "")
-    if not header_line:
-        raise _no_table(name, "it is empty")
-    delimiter = _delimiter(header_line)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        numbered = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise _no_table(name, str(error)) from error
-    columns = _columns([cell.strip() for cell in numbered[0][1]], name)
-    rows = [_row(number, cells, columns, name) for number, cells in numbered[1:]]
-    if not rows:
-        raise _no_table(name, "it has a header and no rows")
+    return table_rows(read_grid(data, name))
+
+
+def table_rows(grid: Grid) -> list[Row]:
+    """Return the rows of a table (see ``parse_table``)."""
+    name = grid.name
+    columns = _columns(grid.header, name)
+    rows = [_row(number, cells, columns, name) for number, cells in grid.rows]
     _refuse(name, [row for row in rows if not row.file], "rows without a file name", "csv-empty-file",
             "Fill in the column 'file', or delete these rows.")  # fmt: skip
     _refuse(name, [row for row in rows if not row.label], "rows without a label", "csv-empty-label",
@@ -98,11 +99,16 @@ def parse_table(data: bytes, name: str) -> list[Row]:
     return rows
 
 
+def has_expected_columns(grid: Grid) -> bool:
+    """Whether a table names its columns as ``parse_table`` wants them."""
+    return {"file", "label"} <= {cell.casefold() for cell in grid.header}
+
+
 def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) -> list[str]:
     """Find each row's file among the names of the source.
 
     A file is taken as written; else relative to the folder that was seen through, or to the table's own folder;
-    else by its name alone, with or without the suffix, where that is unique.
+    else by its name alone, with or without the suffix, where that is unique. "scan.dcm#12" is frame 12 of such a file.
 
     Args:
         rows: the table's rows.
@@ -116,20 +122,14 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
     Raises:
         InputError: files that the table names are missing, or two rows mean one file.
     """
-    exact = {_plain(name): name for name in names}
-    by_name = _unique(names, lambda path: path.name)
-    by_stem = _unique(names, lambda path: path.stem)
-    folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
+    index = FileIndex(names, prefix, table)
 
-    def find(written: str) -> str | None:
-        path = _plain(written)
-        for candidate in (path, path.removeprefix(prefix), folder + path):
-            if candidate in exact:
-                return exact[candidate]
-        last = path.rsplit("/", 1)[-1]
-        return by_name.get(last) or by_stem.get(last)
+    def find_frame(written: str) -> str | None:
+        path, frame = frame_name_parts(written.strip())
+        file = index.file(path) if frame is not None else None
+        return None if file is None or frame is None else frame_name(file, frame)
 
-    found = [find(row.file) for row in rows]
+    found = [index.file(row.file) or find_frame(row.file) for row in rows]
     missing = [row.file for row, name in zip(rows, found, strict=True) if name is None]
     if missing:
         raise InputError(
@@ -144,18 +144,6 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
     return files
 
 
-def _plain(path: str) -> str:
-    """Return a path with slashes, composed letters and no leading ``./``."""
-    return unicodedata.normalize("NFC", path.strip().replace("\\", "/")).removeprefix("./")
-
-
-def _unique(names: list[str], key: Callable[[PurePosixPath], str]) -> dict[str, str]:
-    """Return the names by a part of them, leaving out parts that several names share."""
-    parts = [_plain(key(PurePosixPath(name))) for name in names]
-    counts = Counter(parts)
-    return {part: name for part, name in zip(parts, names, strict=True) if counts[part] == 1}
-
-
 def _name_inside(source: Source, path: Path) -> str:
     """Return a table's name relative to the data's top folder where it lies in it, else its own name."""
     if source.path.is_dir():
@@ -167,39 +155,14 @@ def _name_inside(source: Source, path: Path) -> str:
     return path.name
 
 
-def _decode(data: bytes, name: str) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings = ("utf-16",)
-    else:
-        if b"\0" in data[:4096]:
-            raise _no_table(name, "it is not text; a spreadsheet's own file?")
-        encodings = ("utf-8-sig", "cp1252", "latin-1")  # type: ignore[assignment]
-    for encoding in encodings:
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise _no_table(name, "its letters cannot be read")
-
-
-def _delimiter(header: str) -> str:
-    """Return the delimiter that splits the header into the most columns that are known, then into the most."""
-
-    def score(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip().strip('"').casefold() for cell in header.split(delimiter)]
-        return len({"file", "label", "patient", "split"} & set(cells)), len(cells)
-
-    return max((",", ";", "\t", "|"), key=score)
-
-
-def _columns(header: list[str], name: str) -> dict[str, int]:
-    known = {"file", "label", "patient", "split"}
+def _columns(header: Sequence[str], name: str) -> dict[str, int]:
+    known = {"file", "label", "patient", "split", "sex", "age"}
     folded = [cell.casefold() for cell in header]
     for column in ("file", "label"):
         if column not in folded:
             raise InputError(
                 f"The table has no column '{column}'",
-                seen=f"{name}: its columns are {', '.join(cell or '(empty)' for cell in header)}",
+                seen=f"{name}: its columns are {named(header)}",
                 remedy=f"Rename the column that holds the {'paths' if column == 'file' else 'classes'} to '{column}'.",
                 code="csv-column-missing",
             )
@@ -214,7 +177,7 @@ def _columns(header: list[str], name: str) -> dict[str, int]:
     return {column: folded.index(column) for column in known if column in folded}
 
 
-def _row(number: int, cells: list[str], columns: dict[str, int], name: str) -> Row:
+def _row(number: int, cells: Sequence[str], columns: dict[str, int], name: str) -> Row:
     def cell(column: str) -> str:
         place = columns.get(column)
         return cells[place].strip() if place is not None and place < len(cells) else ""
@@ -228,7 +191,27 @@ def _row(number: int, cells: list[str], columns: dict[str, int], name: str) -> R
             remedy="Use train, val and test.",
             code="csv-split-word",
         )
-    return Row(number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split)
+    return Row(
+        number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split,
+        cell("sex") or None, _age(cell("age"), f"{name}, line {number}"),
+    )  # fmt: skip
+
+
+def _age(text: str, where: str) -> float | None:
+    """Return an age in years: a number, or DICOM's form such as 045Y or 010M."""
+    if not text:
+        return None
+    years = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}.get(text[-1].upper())
+    try:
+        age = float((text[:-1] if years else text).replace(",", ".")) / (years or 1.0)
+    except ValueError:
+        age = -1.0
+    if not 0 <= age <= _OLDEST:
+        raise InputError(
+            "The column 'age' holds something that is no age in years", seen=f"{where}: {text[:20]}",
+            remedy="Use numbers such as 47, DICOM's form such as 047Y, or leave the cell empty.", code="csv-age",
+        )  # fmt: skip
+    return age
 
 
 def _check_splits(rows: list[Row], name: str) -> None:
@@ -257,12 +240,3 @@ def _refuse(name: str, rows: list[Row], what: str, code: str, remedy: str) -> No
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def _no_table(name: str, why: str) -> InputError:
-    return InputError(
-        "The table of labels cannot be read",
-        seen=f"{name}: {why}",
-        remedy="Save it as CSV (UTF-8) with the columns file and label.",
-        code="csv-unreadable",
-    )

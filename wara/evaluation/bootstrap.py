@@ -39,7 +39,19 @@ def group_index(groups: Sequence[str | None] | None, n: int) -> tuple[Ints, int]
     return index, len(numbers)
 
 
-def replicate_weights(index: Ints, count: int, replicates: int, seed: int) -> Iterator[Floats]:
+def group_classes(index: Ints, count: int, targets: Ints) -> Ints:
+    """Return the class (count,) under which each group is drawn: the last of the classes that its images have.
+
+    With two classes a patient thus counts as positive where any image is, as a reader would call the patient.
+    """
+    classes = np.zeros(count, dtype=np.int64)
+    np.maximum.at(classes, index, targets)
+    return classes
+
+
+def replicate_weights(
+    index: Ints, count: int, replicates: int, seed: int, strata: Ints | None = None
+) -> Iterator[Floats]:
     """Yield the bootstrap replicates as weights of images, in chunks of shape (chunk, n).
 
     A replicate draws ``count`` groups with replacement; the weight of an image is the number of times that its
@@ -51,12 +63,21 @@ def replicate_weights(index: Ints, count: int, replicates: int, seed: int) -> It
         count: number of groups.
         replicates: number of replicates in all.
         seed: seed of the draws; the same seed gives the same replicates whatever the chunking.
+        strata: (count,) stratum of each group. As many groups are then drawn from each stratum as it has, so that
+            every replicate holds as many patients of a class as the set (Efron and Tibshirani 1993, section 8.3).
     """
     rng = np.random.default_rng(seed)
+    if strata is None:
+        strata = np.zeros(count, dtype=np.int64)
+    order = np.argsort(strata, kind="stable")
+    sizes = np.bincount(strata[order]) if count else np.zeros(0, dtype=np.int64)
+    sizes = sizes[sizes > 0]
+    size = np.repeat(sizes, sizes)  # of the stratum of each place, and where that stratum begins
+    start_of = np.repeat(np.cumsum(sizes) - sizes, sizes)
     chunk = max(1, _CELLS_AT_ONCE // max(1, len(index)))
     for start in range(0, replicates, chunk):
         rows = min(chunk, replicates - start)
-        drawn = rng.integers(0, count, size=(rows, count))
+        drawn = order[start_of + np.floor(rng.random((rows, count)) * size).astype(np.int64)]
         # One bincount over all rows: much faster than rng.multinomial, and the same distribution.
         flat = drawn + (np.arange(rows) * count)[:, None]
         counts = np.bincount(flat.ravel(), minlength=rows * count).reshape(rows, count)

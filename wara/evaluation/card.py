@@ -5,12 +5,18 @@ It is written to be passed on with the model, so it names no patient, no file an
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from wara.analysis.style import METHOD_LABELS
+from wara.evaluation.card_answers import answers, subgroups
+from wara.evaluation.markdown import count as _count
+from wara.evaluation.markdown import interval
+from wara.evaluation.markdown import table as _table
+from wara.evaluation.markdown import text as _text
+
+__all__ = ["interval", "render_card"]
 
 Fields = Mapping[str, Any]
 
@@ -89,7 +95,9 @@ def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
         "### Out of scope\n\n"
         "- Diagnosis, screening, triage, or any use that touches the care of a patient.\n"
         "- Images from other scanners, sites, populations or of other body parts, until it has been tested there.\n"
-        "- Images that belong to none of the classes: it has no answer \"none of these\" and will name one of them.\n"
+        "- Images that belong to none of the classes: it has no answer \"none of these\" and will name one of them"
+        + (", with a warning where the image is unlike the training images as far as it can tell.\n"
+           if metrics.get("novelty") else ".\n") +
         f"- Detail finer than the model sees: every image is brought to {size} x {size} pixels ({fit})."
     )  # fmt: skip
 
@@ -198,6 +206,8 @@ def _results(recipe: Fields, metrics: Fields, report: Fields) -> str:
         _table(["class", "test images", "sensitivity", "specificity", "AUROC against the rest"], per_class),
         _table(["", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
         _notes(test),
+        answers(metrics, recipe["classes"]),
+        subgroups(metrics, recipe["classes"]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -212,13 +222,16 @@ def _notes(test: Fields) -> str:
 
 def _bias(recipe: Fields, metrics: Fields, report: Fields) -> str:
     test = metrics["test"]
+    seen = metrics.get("subgroups") or {}
+    unseen = [trait for trait in ("age", "sex") if trait not in seen] + ["origin", "scanner", "site"]
     points = [
-        "It knows only the images above. Age, sex, origin, scanner and site were not looked at, "
+        f"It knows only the images above. {', '.join(unseen[:-1]).capitalize()} and {unseen[-1]} were not looked at, "
         "and it may do worse for groups that are rare among them.",
         "It may have learned something that goes with the label but is not the disease: a mark, a border, the scanner.",
     ]
     if test["n_images"] < _SMALL_TEST:
         points.append(f"There were only {test['n_images']} test images: the intervals, not the values, are the result.")
+    points += [_text(warning) for warning in test.get("warnings", [])]
     into_test = sum("test" in leak["splits"] for leak in report.get("leaks", []))
     if into_test:
         patients = "patient has" if into_test == 1 else "patients have"
@@ -247,38 +260,12 @@ def _load(recipe: Fields, metrics: Fields, report: Fields) -> str:
     )
 
 
-def interval(entry: Fields) -> str:
-    """Return a metric with its interval as text, e.g. ``0.963 [0.948, 0.976]``; a dash where it is not defined."""
-    if entry.get("value") is None:
-        return "\N{EN DASH}"
-    value = f"{entry['value']:.3f}"
-    if entry.get("low") is None or entry.get("high") is None:
-        return f"{value} (no interval)"
-    return f"{value} [{entry['low']:.3f}, {entry['high']:.3f}]"
-
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def _text(value: object) -> str:
-    """Keep a value, such as a class's name, from being read as Markdown or HTML."""
-    flat = " ".join(str(value).split())
-    # An underscore inside a word is plain text in Markdown, and model names are full of them.
-    return re.sub(r"([\\|<>*`\[\]#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
-
-
 def _code(value: str) -> str:
     return "`" + value.replace("`", "") + "`"
 
 
 def _basename(path: object) -> str:
     return PurePosixPath(PureWindowsPath(str(path)).name).name
-
-
-def _count(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else "\N{EN DASH}"
 
 
 def _number(value: object) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wara.errors import InputError
-from wara.evaluation.bootstrap import Floats, Ints, group_index, replicate_weights
-from wara.evaluation.weighted import ECE_BINS, WeightedMetrics
+from wara.evaluation.binning import bin_count
+from wara.evaluation.bootstrap import Floats, Ints, group_classes, group_index, replicate_weights
+from wara.evaluation.weighted import WeightedMetrics
 
 OVERALL = ("auroc", "balanced_accuracy", "accuracy", "f1", "brier", "ece")
+_OVER_CLASSES = ("auroc", "balanced_accuracy", "f1")  # means over classes: one lone patient moves them
 PER_CLASS = ("sensitivity", "specificity", "auroc_per_class")
 _TAIL = 0.025  # on each side: 95 % intervals
+FEW = 20  # patients of a class under which its intervals are called unreliable
 
 
 def auroc(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> float | None:
@@ -47,18 +50,19 @@ def evaluate(
     groups: Sequence[str | None] | None = None,
     replicates: int = 1000,
     seed: int = 0,
+    labels: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Return every metric of one set of predictions with its 95 % interval, as JSON-able plain values.
 
     Point values follow scikit-learn: AUROC (two classes: of the second; more: macro one-vs-rest), balanced
     accuracy, accuracy, macro F1, Brier score (two classes: of the second, 0 to 1; more: summed over the classes,
-    0 to 2) and, after Guo et al. 2017, the expected calibration error with 15 bins. The predicted class is the
-    most probable one.
+    0 to 2) and, after Guo et al. 2017, the expected calibration error, in at most 15 bins of equal mass.
 
     Intervals are percentiles of a bootstrap that draws whole groups (patients), because images of one patient
-    are not independent. Replicates in which a metric is not defined (a class was not drawn) are left out and
-    counted. A proportion of exactly 0 or 1 would get an interval of no width from any bootstrap; it gets the
-    exact binomial one (Clopper and Pearson 1934) over its groups instead, and says so.
+    are not independent, and as many of each class as there are. Replicates in which a metric is not defined (a
+    class was not drawn) are left out and counted. A proportion of exactly 0 or 1 would get an interval of no width
+    from any bootstrap; it gets the exact binomial one (Clopper and Pearson 1934) over its groups instead, and says
+    so.
 
     Args:
         probabilities: (n, k) probability of each class.
@@ -68,12 +72,14 @@ def evaluate(
             one of its own. None as a whole: every image is its own group.
         replicates: bootstrap replicates.
         seed: seed of the bootstrap.
+        labels: (n,) class that each image is called, where an operating point decides; None: the most probable one.
 
     Returns:
         ``auroc``, ``balanced_accuracy``, ``accuracy``, ``f1``, ``brier``, ``ece``: each ``{"value", "low",
         "high", "left_out"}`` with ``"note"`` where something is to be known; ``sensitivity``, ``specificity``,
         ``auroc_per_class``: ``{class: the same}``; ``confusion``: rows true, columns predicted; ``classes``,
-        ``n_images``, ``n_groups``, ``per_class_n``, ``replicates``, ``seed``.
+        ``n_images``, ``n_groups``, ``per_class_n`` (images), ``per_class_groups``, ``replicates``, ``seed``,
+        ``ece_bins``, and ``warnings``: sentences on classes that are too small.
 
     Raises:
         InputError: if a probability is not finite.
@@ -89,18 +95,26 @@ def evaluate(
             code="not-finite",
         )
     index, n_groups = group_index(groups, len(truth))
-    metrics = WeightedMetrics(scores, truth)
+    metrics = WeightedMetrics(scores, truth, None if labels is None else np.asarray(labels, dtype=np.int64))
     point = metrics(np.ones((1, len(truth))))
-    sampled = _bootstrap(metrics, index, n_groups, replicates if len(truth) else 0, seed)
+    sampled = _bootstrap(metrics, index, n_groups, replicates if len(truth) else 0, seed, truth)
     counts = np.bincount(truth, minlength=len(classes))
+    sizes = {label: len(np.unique(index[truth == c])) for c, label in enumerate(classes)}
+    lone = next((label for label, size in sizes.items() if size == 1), None)
+    lone = lone if sum(size > 0 for size in sizes.values()) > 1 else None
     result: dict[str, Any] = {
-        name: _summary(point[name][0], sampled[name], _members(name, truth, index, None), n_groups) for name in OVERALL
-    }
+        name: _summary(point[name][0], sampled[name], _members(name, truth, index, None), n_groups,
+                       lone if name in _OVER_CLASSES else None)
+        for name in OVERALL
+    }  # fmt: skip
     for name in PER_CLASS:
         result[name] = {
-            label: _summary(point[name][0, c], sampled[name][:, c], _members(name, truth, index, c), n_groups)
+            label: _summary(
+                point[name][0, c], sampled[name][:, c], _members(name, truth, index, c), n_groups,
+                lone if name == "auroc_per_class" else None,
+            )
             for c, label in enumerate(classes)
-        }
+        }  # fmt: skip
     _say_which_classes_are_missing(result, metrics, list(classes))
     confusion = metrics.truth.T @ metrics.predicted
     return result | {
@@ -109,10 +123,30 @@ def evaluate(
         "n_images": len(truth),
         "n_groups": n_groups,
         "per_class_n": {label: int(counts[c]) for c, label in enumerate(classes)},
+        "per_class_groups": sizes,
         "replicates": replicates,
         "seed": seed,
-        "ece_bins": ECE_BINS,
+        "ece_bins": bin_count(len(truth)),
+        "warnings": small_sample_warnings(sizes, "images" if n_groups == len(truth) else "patients"),
     }
+
+
+def small_sample_warnings(sizes: Mapping[str, int], of: str) -> list[str]:
+    """Say of which classes there are too few.
+
+    Args:
+        sizes: patients (or images, where patients are not known) of each class.
+        of: ``"patients"`` or ``"images"``.
+    """
+    sentences = []
+    for label, size in sizes.items():
+        if size == 1:
+            sentences.append(
+                f"There is only 1 {of.removesuffix('s')} of {label}: no interval can be given for what rests on it."
+            )
+        elif 0 < size < FEW:
+            sentences.append(f"There are only {size} {of} of {label}: intervals that rest on them are unreliable.")
+    return sentences
 
 
 def _checked(
@@ -133,11 +167,12 @@ def _checked(
 
 
 def _bootstrap(
-    metrics: WeightedMetrics, index: Ints, n_groups: int, replicates: int, seed: int
+    metrics: WeightedMetrics, index: Ints, n_groups: int, replicates: int, seed: int, truth: Ints
 ) -> dict[str, npt.NDArray[np.float64]]:
     if not replicates:
         return {name: values[:0] for name, values in metrics(np.ones((1, len(index)))).items()}
-    chunks = [metrics(weights) for weights in replicate_weights(index, n_groups, replicates, seed)]
+    strata = group_classes(index, n_groups, truth)
+    chunks = [metrics(weights) for weights in replicate_weights(index, n_groups, replicates, seed, strata)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -152,8 +187,11 @@ def _members(name: str, truth: Ints, index: Ints, c: int | None) -> int | None:
     return None
 
 
-def _summary(value: float, sampled: Floats, members: int | None, n_groups: int) -> dict[str, Any]:
-    """Put one metric, its interval and what is to be known about it into a dict."""
+def _summary(value: float, sampled: Floats, members: int | None, n_groups: int, lone: str | None) -> dict[str, Any]:
+    """Put one metric, its interval and what is to be known about it into a dict.
+
+    ``lone``: a class of a single patient that the metric rests on; resampling cannot tell how others would differ.
+    """
     if np.isnan(value):
         return {"value": None, "low": None, "high": None, "left_out": len(sampled), "note": "Not defined here."}
     summary: dict[str, Any] = {"value": float(value), "low": None, "high": None}
@@ -165,6 +203,8 @@ def _summary(value: float, sampled: Floats, members: int | None, n_groups: int) 
         summary["note"] = f"Exact binomial interval over {members}: all of them came out the same way."
     elif n_groups < 2:
         summary["note"] = "No interval: all images are of one patient."
+    elif lone is not None or members == 1:
+        summary["note"] = f"No interval: only one patient{f' of {lone}' if lone else ''} stands behind it."
     elif not len(defined):
         summary["note"] = "No interval: not defined in any resample."
     else:

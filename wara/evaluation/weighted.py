@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from wara.evaluation.binning import bin_count, equal_mass_bins
 from wara.evaluation.bootstrap import Floats, Ints
-
-ECE_BINS = 15
 
 
 class _Ranking:
@@ -43,12 +42,14 @@ class WeightedMetrics:
     Args:
         probabilities: (n, k) probability of each class, rows summing to 1.
         targets: (n,) true class of each image, in ``range(k)``.
+        labels: (n,) class that each image is called; None takes the most probable one.
     """
 
-    def __init__(self, probabilities: Floats, targets: Ints) -> None:
+    def __init__(self, probabilities: Floats, targets: Ints, labels: Ints | None = None) -> None:
         n, k = probabilities.shape
         one_hot = np.eye(k)[targets]
-        predicted = np.eye(k)[probabilities.argmax(axis=1)] if n else np.zeros((0, k))
+        top = probabilities.argmax(axis=1) if n else np.zeros(0, dtype=np.int64)
+        predicted = np.eye(k)[top if labels is None else labels]
         self.truth, self.predicted, self.hits = one_hot, predicted, one_hot * predicted
         counts = one_hot.sum(axis=0)
         self.present = counts > 0
@@ -57,7 +58,7 @@ class WeightedMetrics:
         self.rankings = {c: _Ranking(probabilities[:, c], targets == c) for c in range(k) if self.ranked[c]}
         squares = (probabilities - one_hot) ** 2
         self.squared_error = squares[:, 1] if k == 2 else squares.sum(axis=1)
-        self.gaps = _calibration_gaps(probabilities, self.hits.sum(axis=1))
+        self.gaps = _calibration_gaps(probabilities, (top == targets).astype(float))
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
         """Return the metrics of each row of ``weights`` (R, n).
@@ -94,16 +95,15 @@ class WeightedMetrics:
 def _calibration_gaps(probabilities: Floats, correct: Floats) -> Floats:
     """Return (n, bins): confidence minus correctness of each image, in the column of its confidence bin.
 
-    Bins of equal width, open below and closed above, as in Guo et al. 2017 (*On Calibration of Modern Neural
-    Networks*), so that the ECE is the sum over bins of the absolute weighted sums, over the total weight.
+    The ECE is then the sum over bins of the absolute weighted sums, over the total weight (Guo et al. 2017, *On
+    Calibration of Modern Neural Networks*), here over bins of equal mass. Confidence is that of the most probable
+    class, whichever class an operating point makes of it.
     """
-    gaps = np.zeros((len(probabilities), ECE_BINS))
-    if not len(probabilities):
-        return gaps
-    confidence = probabilities.max(axis=1)
-    edges = np.linspace(0.0, 1.0, ECE_BINS + 1)
-    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, ECE_BINS - 1)
-    gaps[np.arange(len(gaps)), bins] = confidence - correct
+    bins = bin_count(len(probabilities))
+    gaps = np.zeros((len(probabilities), bins))
+    if len(probabilities):
+        confidence = probabilities.max(axis=1)
+        gaps[np.arange(len(gaps)), equal_mass_bins(confidence, bins)] = confidence - correct
     return gaps
 
 

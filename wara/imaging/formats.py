@@ -10,7 +10,7 @@ from wara.errors import UnreadableImage
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 IMAGE_SUFFIXES = RASTER_SUFFIXES | DICOM_SUFFIXES
-READABLE = "PNG, JPEG, TIFF, WebP, BMP or single-frame DICOM"
+READABLE = "PNG, JPEG, TIFF, WebP, BMP or DICOM"
 
 _OTHERS = (
     (b"GIF8", "a GIF image"),

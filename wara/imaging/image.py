@@ -27,6 +27,10 @@ class DecodedImage:
         greyscale: whether all three channels are equal everywhere.
         window: centre and width of the DICOM window that was applied, in the units after the rescale.
         patient: a keyed hash of the DICOM patient ID (see ``wara.imaging.identity``); None where there is none.
+        spacing: distance in mm between rows and between columns, of DICOM (see ``wara.imaging.dicom_frame``); None
+            where it is not known.
+        frame: number of the frame, from 1, that was decoded.
+        frames: how many the file has.
         modality: of a DICOM file, e.g. "CR" (0008,0060); None where there is none.
     """
 
@@ -38,6 +42,9 @@ class DecodedImage:
     greyscale: bool
     window: tuple[float, float] | None = None
     patient: str | None = None
+    spacing: tuple[float, float] | None = None
+    frame: int = 1
+    frames: int = 1
     modality: str | None = None
 
 

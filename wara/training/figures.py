@@ -1,17 +1,26 @@
-"""The figures of a run: learning curves, confusion matrix, and the two analyses on test images."""
+"""The figures of a run: learning, confusion, ROC, reliability, and the two analyses on test images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from wara.analysis import study
 from wara.analysis.style import to_png
 from wara.data.batches import Batches
+from wara.evaluation.calibration import reliability
+from wara.evaluation.curve_figures import draw_curves, draw_reliability
+from wara.evaluation.curves import all_curves
 from wara.evaluation.figures import draw_confusion, draw_history
+from wara.evaluation.predictions import Predictions
 from wara.training.device import autocast, set_fused_attention
+
+_MOST_REPLICATES = 500  # behind the bands, which are drawn and not read off
+# Which scales each class used takes forward and backward passes, so at the end of a training few images must do.
+_CLASS_SCALES_IMAGES = 12
 
 
 def write_figures(
@@ -22,8 +31,12 @@ def write_figures(
     precision: str,
     metrics: dict[str, Any],
     history: list[dict[str, Any]],
+    groups: Sequence[str],
 ) -> None:
-    """Draw all figures of a run into a folder, with the data behind the analyses as JSON."""
+    """Draw all figures of a run into a folder, with the data behind the analyses as JSON.
+
+    ``groups`` names the patient of each image of ``batches``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.png").write_bytes(to_png(draw_history(history)))
     (folder / "confusion.png").write_bytes(to_png(draw_confusion(metrics["test"], classes)))
@@ -32,3 +45,28 @@ def write_figures(
     measured = study.measure(model, batches.evaluation(), classes, context=autocast(batches.device, precision))
     if measured is not None:
         study.write(folder, measured)
+        per_class = max(2, _CLASS_SCALES_IMAGES // len(classes))
+        scales = study.measure_class_scales(model, _grouped(batches, groups), classes, per_class=per_class)
+        if scales is not None:
+            study.write_class_scales(folder, scales)
+
+
+def _grouped(batches: Batches, groups: Sequence[str]) -> Iterator[tuple[Tensor, Tensor, Sequence[str]]]:
+    start = 0
+    for images, targets in batches.evaluation():
+        yield images, targets, groups[start : start + len(targets)]
+        start += len(targets)
+
+
+def write_curves(folder: Path, test: Predictions, classes: tuple[str, ...], replicates: int, seed: int) -> None:
+    """Draw ROC, precision-recall and reliability curves of the test images into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"replicates": min(replicates, _MOST_REPLICATES), "seed": seed}
+    groups = test.groups()
+    found = all_curves(test.probabilities, test.targets, classes, groups, **options)
+    points, raw = (
+        reliability(rows, test.targets, groups, **options) for rows in (test.probabilities, test.uncalibrated)
+    )
+    positive = classes[1] if len(classes) == 2 else None
+    (folder / "curves.png").write_bytes(to_png(draw_curves(found)))
+    (folder / "reliability.png").write_bytes(to_png(draw_reliability(points, raw, positive=positive)))

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import wara
 from wara.errors import InputError
 
 RECIPE, METRICS, HISTORY = "recipe.json", "metrics.json", "history.csv"
 SPLIT, PREDICTIONS, CARD, DECISIONS = "split.csv", "predictions.csv", "card.md", "decisions.json"
+CALIBRATION, NOVELTY = "calibration.json", "novelty.safetensors"
 ADAPTER, FIGURES, CHECKPOINT = "adapter", "figures", "checkpoint"
 FORMAT = 1
 _HISTORY_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "learning_rate", "seconds", "best")
@@ -74,24 +72,3 @@ def write_history(run: Path, history: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, _HISTORY_COLUMNS)
         writer.writeheader()
         writer.writerows({column: row[column] for column in _HISTORY_COLUMNS} for row in history)
-
-
-def write_predictions(
-    path: Path,
-    classes: Sequence[str],
-    parts: Sequence[tuple[str, Sequence[str], Sequence[int], NDArray[np.float64]]],
-) -> None:
-    """Write one row an image: file, split, label, predicted class and the probability of each class.
-
-    Args:
-        path: the CSV file.
-        classes: names of the classes.
-        parts: for each split its name, files, targets (n,) and probabilities (n, k).
-    """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "split", "label", "predicted", *(f"p_{name}" for name in classes)])
-        for split, files, targets, probabilities in parts:
-            for name, target, row in zip(files, targets, probabilities, strict=True):
-                predicted = classes[int(row.argmax())]
-                writer.writerow([name, split, classes[target], predicted, *(f"{p:.6f}" for p in row)])

@@ -10,6 +10,8 @@ from typing import Any
 import pywt
 
 from wara.errors import InputError
+from wara.evaluation.choices import PATIENT_RULES, parse_criterion
+from wara.imaging.view import FRAMES, MOST_WINDOWS, DicomView
 
 METHODS = ("wara", "tiny-wara", "lora", "linear-probe", "full")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -36,19 +38,22 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "fit": ("pad", "crop", "stretch"),
+    "frames": FRAMES,
+    "patient_rule": PATIENT_RULES,
 }
 
 # Limits that no sensible run meets; beyond them a number is a slip of the finger. (name, lowest, highest)
 _COUNTS = (
     ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4_096), ("rank", 1, 4_096), ("u", 1, 100_000),
     ("bootstrap", 1, 100_000), ("levels", 1, 16), ("image_size", 16, 2_048), ("seed", 0, 2**31 - 1),
-    ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000),
+    ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000), ("window", 1, MOST_WINDOWS),
 )  # fmt: skip
 _NUMBERS = (
     ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
     ("weight_decay", 0, 10), ("warmup", 0, 1), ("label_smoothing", 0, 0.5), ("dropout", 0, 0.9),
+    ("coverage", 0, 0.999),
 )  # fmt: skip
-_ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha"}
+_ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha", "coverage"}
 _OPTIONAL = {"levels", "image_size", "alpha"}
 
 
@@ -81,10 +86,18 @@ class Recipe:
         projection_seed: seed of Tiny-WaRA's projections.
         image_size: side of the square input in pixels; None takes the backbone's.
         fit: how an image becomes square: ``"pad"`` keeps all of it, ``"crop"`` the centre, ``"stretch"`` distorts.
+        frames: which images are taken of a DICOM file of several: ``"first"``, ``"middle"`` or ``"all"``, each frame
+            then an image of its own and all of them of one patient.
+        window: number of the window that DICOM files are shown by, from 1; see `wara.imaging.DicomView`.
         seed: seed of split, order, augmentation and initialisation.
         device: ``"auto"`` takes CUDA, then MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 where the device has it.
         bootstrap: resamples behind each interval.
+        operating_point: how the threshold of a two-class model is chosen on validation images: ``"youden"``,
+            ``"sensitivity=0.95"``, ``"specificity=0.9"`` or ``"cost=5"`` (a missed positive weighs five false alarms).
+        coverage: share of images whose prediction set is to hold the true class.
+        patient_rule: how images of a patient are put together: ``"mean"`` or ``"worst"``, see
+            `wara.evaluation.patients`.
     """
 
     backbone: str
@@ -114,10 +127,15 @@ class Recipe:
     projection_seed: int = 42
     image_size: int | None = None
     fit: str = "pad"
+    frames: str = "middle"
+    window: int = 1
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
     bootstrap: int = 1000
+    operating_point: str = "youden"
+    coverage: float = 0.9
+    patient_rule: str = "mean"
 
     @classmethod
     def from_preset(cls, preset: str = "quick", *, backbone: str, method: str = "wara", **overrides: Any) -> Recipe:
@@ -158,6 +176,11 @@ class Recipe:
         epochs = max(self.epochs, math.ceil(self.min_steps / max(1, math.ceil(count / self.batch_size))))
         return dataclasses.replace(self, epochs=epochs, patience=math.ceil(self.patience * epochs / self.epochs))
 
+    @property
+    def view(self) -> DicomView:
+        """How DICOM files are looked at."""
+        return DicomView(self.frames, self.window)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         return dataclasses.asdict(self)
@@ -181,6 +204,7 @@ class Recipe:
         balanced: Any = self.class_balanced  # options come from JSON too, where anything can stand
         if not isinstance(balanced, bool):
             _wrong("class_balanced", balanced, "Use true or false.")
+        parse_criterion(self.operating_point)
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             _wrong("wavelet", self.wavelet, "Use a discrete wavelet, e.g. haar, db2, sym4 or bior2.2.")
 

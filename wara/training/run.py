@@ -9,12 +9,11 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import nn
 
@@ -24,6 +23,8 @@ from wara.data.catalogue import Catalogue, read_catalogue
 from wara.data.checks import require_trainable
 from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from wara.data.ingest import ingest
+from wara.data.items import Item
+from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping, write_mapping
 from wara.data.pixels import PixelStore
 from wara.data.report import data_report
 from wara.data.sources import open_source
@@ -31,15 +32,16 @@ from wara.data.split import make_split
 from wara.data.split_file import write_split_csv
 from wara.errors import InputError
 from wara.evaluation.card import render_card
-from wara.evaluation.metrics import evaluate
+from wara.evaluation.predictions import write_predictions
 from wara.home import remember_weights
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
-from wara.training.figures import write_figures
-from wara.training.loop import Emit, Fit, fit, predict
+from wara.training.figures import write_curves, write_figures
+from wara.training.loop import Emit, Fit, fit
 from wara.training.methods import build, count_parameters, parameter_groups, save
 from wara.training.recipe import Recipe
+from wara.training.testing import Side, Tested, measure_model, training_rows
 
 SPLITS = ("train", "val", "test")
 
@@ -61,17 +63,20 @@ class _Study:
         row = {item.file: number for number, item in enumerate(self.store.catalogue.items)}
         return [row[file] for file in self.files(side)]
 
-    def targets(self, side: str) -> list[int]:
+    def targets(self, rows: list[int]) -> list[int]:
         index = {name: i for i, name in enumerate(self.catalogue.classes)}
-        return [index[self.catalogue.items[place].label] for place in self.places(side)]
+        return [index[item.label] for item in self.items(rows)]
 
     def files(self, side: str) -> list[str]:
         return [self.catalogue.items[place].file for place in self.places(side)]
 
-    def groups(self, side: str) -> list[str]:
-        """The patient of each image; an image without one stands for itself."""
-        items = [self.catalogue.items[place] for place in self.places(side)]
-        return [f"patient {item.patient}" if item.patient else f"file {item.file}" for item in items]
+    def items(self, rows: list[int]) -> list[Item]:
+        """What is known of images, as it was decided, by their rows of the store."""
+        return [self._decided[self.store.catalogue.items[row].file] for row in rows]
+
+    @cached_property
+    def _decided(self) -> dict[str, Item]:
+        return {item.file: item for item in self.catalogue.items}
 
 
 def train(
@@ -80,6 +85,7 @@ def train(
     recipe: Recipe,
     *,
     labels: Path | None = None,
+    mapping: Mapping | None = None,
     resume: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     cache: Path | None = None,
@@ -91,7 +97,9 @@ def train(
         data: folder or zip of images.
         out: the RUN folder; must be new or empty unless `resume`.
         recipe: the options.
-        labels: CSV with the columns file and label, and perhaps patient and split.
+        labels: table with the columns file and label, and perhaps patient and split.
+        mapping: where labels, patients and sides come from, when it is otherwise; kept in the folder as mapping.json,
+            from which `resume` takes it by itself.
         resume: go on from the last epoch that the folder holds.
         on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
@@ -114,7 +122,8 @@ def train(
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
-        study, backbone = _read(data, out, recipe, labels, cache, decisions, emit)
+        mapping = mapping or (kept_mapping(out) if resume else None)
+        study, backbone = _read(data, out, recipe, labels, mapping, cache, decisions, emit)
         recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
@@ -123,20 +132,24 @@ def train(
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
         _write_recipe(out, recipe, backbone, study, device, resume)
+        if mapping is not None:
+            write_mapping(out / MAPPING_FILE, mapping)
         if study.decisions:
             write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
         outputs.write_history(out, fitted.history)
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
-        metrics, probabilities = _test(model, study, backbone, recipe, device)
+        tested = _test(model, study, backbone, recipe, device)
         trained, adapter = count_parameters(model, backbone)
         save(model, recipe, out / outputs.ADAPTER)
         emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
-        batches = _batches(study, "test", backbone, recipe, device)
-        sides = [(side, study.files(side), study.targets(side), probabilities[side]) for side in ("val", "test")]
-        outputs.write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, sides)
-        metrics |= {
+        batches = _batches(study, study.rows("test"), backbone, recipe, device)
+        write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, list(tested.predictions.values()))
+        tested.answers.save(out / outputs.CALIBRATION)
+        if tested.novelty is not None:
+            tested.novelty.save(out / outputs.NOVELTY)
+        metrics = tested.metrics | {
             "trainable_parameters": trained,
             "adapter_parameters": adapter,
             "images_per_second": fitted.trained_images / max(fitted.training_seconds, 1e-9),
@@ -146,7 +159,11 @@ def train(
         }
         stored = outputs.read_recipe(out)
         write_figures(
-            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history
+            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history,
+            tested.predictions["test"].groups(),
+        )
+        write_curves(
+            out / outputs.FIGURES, tested.predictions["test"], study.catalogue.classes, recipe.bootstrap, recipe.seed
         )
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
@@ -207,22 +224,32 @@ def _own_cache(out: Path) -> Path:
 
 
 def _read(
-    data: Path, out: Path, recipe: Recipe, labels: Path | None, cache: Path | None, decided: Path | None, emit: Emit
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    labels: Path | None,
+    mapping: Mapping | None,
+    cache: Path | None,
+    decided: Path | None,
+    emit: Emit,
 ) -> tuple[_Study, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
     decisions = [] if decided is None else read_decisions(decided)
     with open_source(data) as source:
-        catalogue = read_catalogue(source, labels)
+        catalogue = read_catalogue(source, labels, mapping)
         require_trainable(catalogue)
         # Before the images are decoded, so that a wrong option or file is said at once and not minutes later.
         backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
         build(backbone, recipe)
         folder = cache or _own_cache(out)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}.pixels"
-        catalogue, store = ingest(
-            source, catalogue, size=backbone.size, fit=recipe.fit, store=path, on_progress=_reading(emit)
+        path = (
+            folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}-{recipe.frames}-{recipe.window}.pixels"
         )
+        catalogue, store = ingest(
+            source, catalogue, size=backbone.size, fit=recipe.fit, view=recipe.view, store=path,
+            on_progress=_reading(emit),
+        )  # fmt: skip
     assert store is not None
     catalogue = apply_decisions(catalogue, decisions)
     require_trainable(catalogue)
@@ -253,10 +280,10 @@ def _reading(emit: Emit) -> Callable[[int, int], None]:
 
 
 def _batches(
-    study: _Study, side: str, backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
+    study: _Study, rows: list[int], backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
 ) -> Batches:
     return Batches(
-        study.store, study.rows(side), study.targets(side), mean=backbone.mean, std=backbone.std, device=device,
+        study.store, rows, study.targets(rows), mean=backbone.mean, std=backbone.std, device=device,
         batch_size=recipe.batch_size, seed=recipe.seed, augment=augment,
     )  # fmt: skip
 
@@ -275,8 +302,8 @@ def _fit(
     return fit(
         model,
         parameter_groups(model, backbone, recipe),
-        _batches(study, "train", backbone, recipe, device, augment=recipe.augment),
-        _batches(study, "val", backbone, recipe, device),
+        _batches(study, study.rows("train"), backbone, recipe, device, augment=recipe.augment),
+        _batches(study, study.rows("val"), backbone, recipe, device),
         recipe,
         len(study.catalogue.classes),
         emit=emit,
@@ -285,19 +312,16 @@ def _fit(
     )
 
 
-def _test(
-    model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    """Return the metrics on validation and test images, and the probabilities behind them."""
-    metrics: dict[str, Any] = {}
-    probabilities: dict[str, NDArray[np.float64]] = {}
-    for side in ("test", "val"):
-        probabilities[side], _ = predict(model, _batches(study, side, backbone, recipe, device), recipe.precision)
-        metrics[side] = evaluate(
-            probabilities[side], study.targets(side), study.catalogue.classes, study.groups(side),
-            replicates=recipe.bootstrap, seed=recipe.seed,
-        )  # fmt: skip
-    return metrics, probabilities
+def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device) -> Tested:
+    rows = {side: study.rows(side) for side in SPLITS}
+    rows["train"] = training_rows(rows["train"], recipe.seed)
+    sides = {
+        side: Side(
+            _batches(study, chosen, backbone, recipe, device), study.items(chosen)
+        )
+        for side, chosen in rows.items()
+    }  # fmt: skip
+    return measure_model(model, backbone, sides, study.catalogue.classes, recipe)
 
 
 def _write_recipe(

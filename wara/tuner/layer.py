@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -163,14 +163,31 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         through the subbands in one product.
         """
         down, up = self._channel_maps(adapter)
-        path = self.wara_transform[adapter].at_present()  # type: ignore[operator]
-        self._require_grid(x, path.grid)
-        z = down.to(x.dtype) @ self.wara_dropout[adapter](x).reshape(-1, self.in_features).T
+        z, path = self._down(x, adapter, down)
         if adapter in self.wara_gain or self.activation[adapter] != "none":
-            c = path.analyse(z.reshape(-1, path.grid.num_tokens))
-            z = path.synthesise(self._shrink(c, path, adapter))
+            z = path.synthesise(self._shrink(path.analyse(z), path, adapter))
         # Without gains and activation the pair of transforms is the identity (checked when it was made).
         return z.reshape(self.r[adapter], -1).T.contiguous(), up.to(x.dtype)
+
+    def coefficients(self, x: Tensor, adapter: str) -> tuple[Tensor, TokenTransform]:
+        """Return the update's coefficients g * act(DWT(A x)), (r, B, K), and the transform that makes tokens of them.
+
+        The update is ``B`` (of `factors`) applied to ``transform.synthesise`` of them, which is linear: the sum over
+        subbands of the synthesis of each.
+
+        Raises:
+            AdapterError: the tokens are not those of the grid that the adapter was made for.
+        """
+        z, path = self._down(x, adapter, self._channel_maps(adapter)[0])
+        c = self._shrink(path.analyse(z), path, adapter)
+        return c.reshape(self.r[adapter], -1, c.shape[-1]), path
+
+    def _down(self, x: Tensor, adapter: str, down: Tensor) -> tuple[Tensor, TokenTransform]:
+        """Return A x with tokens last, (r * B, T), and the transform for the grid of the moment."""
+        path = cast(TokenTransform, self.wara_transform[adapter]).at_present()
+        self._require_grid(x, path.grid)
+        z = down.to(x.dtype) @ self.wara_dropout[adapter](x).reshape(-1, self.in_features).T
+        return z.reshape(-1, path.grid.num_tokens), path
 
     def _require_grid(self, x: Tensor, grid: TokenGrid) -> None:
         if x.dim() == 3 and x.shape[1] == grid.num_tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -88,10 +89,11 @@ def test_several_images_are_classified_at_once(http: Any, model: str) -> None:
     assert answer["passed_over"] == 2
     items = {item["file"]: item for item in answer["items"]}
     assert list(items) == [*IMAGES, *broken]
+    threshold = http.get(model).json()["metrics"]["operating_point"]["threshold"]
     for name in IMAGES:
         shares = items[name]["probabilities"]
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
-        assert items[name]["label"] == max(shares, key=shares.get)
+        assert items[name]["label"] == ("fine" if shares["fine"] >= threshold else "coarse")
         assert items[name]["error"] is None
     for name in broken:
         assert items[name]["label"] is None and items[name]["probabilities"] is None
@@ -190,6 +192,47 @@ def test_the_figures_of_the_run_are_listed_and_sent(http: Any, model: str) -> No
     assert http.get(figures["confusion"]).content.startswith(b"\x89PNG")
     assert_problem(http.get(f"{model}/figures/..%2Frecipe.json"), 404, "not-found")
     assert_problem(http.get(f"{model}/figures/none.png"), 404, "figure-not-found")
+
+
+def explain(http: Any, model: str, *images: bytes, **options: str) -> Any:
+    files = [("file", (f"{place}.png", image, "image/png")) for place, image in enumerate(images)]
+    return http.post(f"{model}/explain", params=options, files=files)
+
+
+def test_an_image_is_explained_and_is_not_kept(http: Any, model: str) -> None:
+    answer = explain(http, model, png(1000), theme="both").json()
+    parts = sum(scale["contribution"] for scale in answer["scales"]) + answer["prefix"] + answer["score"]["residual"]
+    assert parts == pytest.approx(answer["score"]["change"], abs=1e-4)
+    assert answer["scales"][0]["name"] == "coarse"
+    assert answer["label"] == answer["target"] and answer["sentence"].endswith(".")
+    for theme in ("light", "dark"):
+        kind, _, content = answer["figures"][theme].partition(",")
+        assert kind == "data:image/png;base64" and base64.b64decode(content)[:4] == b"\x89PNG"
+    assert list((http.app.state.parts.settings.data_dir / "scratch").iterdir()) == []
+
+
+def test_another_class_can_be_explained_and_wrong_requests_are_refused(http: Any, model: str) -> None:
+    assert explain(http, model, png(1000), cls="fine").json()["target"] == "fine"
+    assert_problem(explain(http, model, png(1000), cls="other"), 422, "class-not-found")
+    assert_problem(explain(http, model, png(1), png(2)), 422, "one-image")
+    assert explain(http, model, b"no image").status_code == 422
+    assert_problem(http.post(f"{model}/explain"), 415, "not-multipart")
+    assert_problem(explain(http, f"{API}/models/none", png(1)), 404, "model-not-found")
+
+
+def test_the_scales_of_each_class_are_told_with_intervals_and_drawn(http: Any, model: str) -> None:
+    data = http.get(f"{model}/analysis/class-scales").json()
+    assert list(data["per_class"]) == ["coarse", "fine"]
+    for entry in data["per_class"].values():
+        assert sum(part["share"]["value"] for part in entry["scales"]) == pytest.approx(1)
+    assert "shuffled" not in data["reading"]  # said only where it was computed
+    assert http.get(f"{model}/analysis/class-scales.png?theme=dark").content.startswith(b"\x89PNG")
+
+
+def test_a_model_without_an_adapter_has_nothing_to_explain(plain: tuple[Studio, str]) -> None:
+    studio, model = plain
+    assert "linear-probe" in assert_problem(explain(studio.http, model, png(1)), 409, "no-adapter")["detail"]
+    assert_problem(studio.http.get(f"{model}/analysis/class-scales"), 409, "no-adapter")
 
 
 @pytest.mark.parametrize("name", ["subband-energy", "subband-energy.png", "singular-spectrum", "singular-spectrum.png"])

@@ -49,17 +49,15 @@ def slip_zip() -> bytes:
     [
         ({"empty.zip": make_zip({})}, "empty"),
         ({"study/notes.txt": b"no images at all"}, "no image"),
-        ({f"study/only/{i}.png": png(i) for i in range(5)}, "one class"),
         (study(5) | {"study/rare/1.png": png(900)}, "only one image"),
-        (SCANS | {"scans/labels.csv": (CSV + "\n77.png,a\n78.png,b").encode()}, "77.png"),
-        (SCANS | {"scans/labels.csv": CSV.replace("label", "diagnosis").encode()}, "diagnosis"),
+        (SCANS | {"scans/labels.csv": CSV.replace(",a", ",").encode()}, "without a label"),
         ({"slip.zip": slip_zip()}, ".."),
         ({"locked.zip": encrypted(make_zip(study(5)))}, "encrypted"),
         ({"broken.zip": make_zip(study(5))[:400]}, "damaged"),
     ],
     ids=[
-        "empty zip", "no images", "one class", "one image in a class", "csv names missing files",
-        "csv without label", "zip leaves its folder", "zip encrypted", "zip damaged",
+        "empty zip", "no images", "one image in a class", "csv with empty labels", "zip leaves its folder",
+        "zip encrypted", "zip damaged",
     ],
 )  # fmt: skip
 def test_an_unusable_upload_is_refused_at_once_and_not_kept(
@@ -71,6 +69,23 @@ def test_an_unusable_upload_is_refused_at_once_and_not_kept(
     assert str(settings.data_dir) not in answer.text
     assert studio.http.get(f"{API}/datasets").json()["items"] == []
     assert list((settings.data_dir / "datasets").iterdir()) == list((settings.data_dir / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({f"study/only/{i}.png": png(i) for i in range(5)}, "one class"),
+        (SCANS | {"scans/labels.csv": (CSV + "\n77.png,a\n78.png,b").encode()}, "77.png"),
+        (SCANS | {"scans/labels.csv": CSV.replace("label", "diagnosis").encode()}, "diagnosis"),
+    ],
+    ids=["one class", "csv names missing files", "csv without label"],
+)
+def test_images_whose_labels_cannot_be_told_are_kept_and_it_is_said_why(
+    studio: Studio, files: dict[str, bytes], words: str
+) -> None:
+    found = studio.upload(files).json()
+    assert (found["status"], found["classes"]) == ("mapping", [])
+    assert words in found["error"]["detail"]
 
 
 def test_an_upload_without_files_is_refused(studio: Studio) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from wara.data import PixelStore, ingest, open_source, read_catalogue
 from wara.data import ingest as ingest_function
+from wara.data.patients import patient_code
 from wara.errors import InputError
 from wara.imaging import fit_square, read_image
 
@@ -163,7 +164,7 @@ def test_dicom_patients_are_filled_in_and_the_table_comes_first(folder, tmp_path
     assert all(item.patient is not None and len(item.patient) == 12 for item in items)
     (root / "labels.csv").write_text("file,label,patient\na/1,x,P1\na/2.dcm,y,\n")
     first, second = _ingest(root)[0].items
-    assert (first.patient, second.patient) == ("P1", items[1].patient)
+    assert (first.patient, second.patient) == (patient_code("P1"), items[1].patient)
 
 
 def test_format_and_size_of_each_image_are_kept(folder, png, tmp_path):

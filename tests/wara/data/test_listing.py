@@ -6,6 +6,7 @@ import pytest
 
 from wara.data import open_source, read_catalogue
 from wara.data.items import natural_key
+from wara.data.patients import patient_code
 from wara.errors import InputError
 
 
@@ -122,7 +123,7 @@ def test_a_table_gives_labels_patients_and_sides(folder):
     catalogue = _read(folder({"labels.csv": table, "images/1.png": None, "images/2.png": None, "images/3.png": None}))
     first, second = catalogue.items
     assert (first.file, first.label, first.patient, first.split) == ("images/1.png", "1", None, "train")
-    assert (second.label, second.patient, second.split) == ("b", "007", "test")
+    assert (second.label, second.patient, second.split) == ("b", patient_code("007"), "test")
     assert catalogue.layout == "csv"
     assert catalogue.classes == ("1", "b")
     assert [(entry.file, entry.reason) for entry in catalogue.passed_over] == [

@@ -12,6 +12,7 @@ import pytest
 from wara.data import data_report, ingest, make_split, open_source, read_catalogue, require_trainable
 from wara.data.decisions import apply_decisions
 from wara.data.findings import decide, find
+from wara.data.patients import patient_code
 
 pytestmark = pytest.mark.shared
 
@@ -41,7 +42,7 @@ def test_the_report_finds_every_patient_that_the_given_split_leaks():
     with (root / "labels.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             sides[row["patient"]].add(row["split"])
-    leaking = {patient for patient, found in sides.items() if len(found) > 1}
+    leaking = {patient_code(patient) for patient, found in sides.items() if len(found) > 1}
     assert leaking
     with open_source(root) as source:
         catalogue = read_catalogue(source)

@@ -129,3 +129,15 @@ def test_a_table_beside_the_data_names_files_in_it(folder, tmp_path):
     with open_source(root) as source:  # "images/" is seen through
         assert source.prefix == "images/"
         assert [item.label for item in read_catalogue(source, table).items] == ["p", "q"]
+
+
+def test_sex_and_age_are_read_where_the_table_has_them():
+    rows = parse_table(b"file,label,Sex,age\na.png,x,F,47\nb.png,x,,\nc.png,y,m,006M\nd.png,y,M,071Y\n", "t.csv")
+    assert [(row.sex, row.age) for row in rows] == [("F", 47.0), (None, None), ("m", 0.5), ("M", 71.0)]
+
+
+@pytest.mark.parametrize("age", ["old", "-3", "200", "Y", "nan", "47 years"])
+def test_an_age_that_is_none_is_refused_by_its_line(age):
+    with pytest.raises(InputError, match=rf"no age in years \(seen: t.csv, line 3: {age}\)") as caught:
+        parse_table(f"file,label,age\na.png,x,3\nb.png,x,{age}\n".encode(), "t.csv")
+    assert caught.value.code == "csv-age"

@@ -5,10 +5,13 @@ import copy
 import numpy as np
 import pytest
 
+from tests.wara.evaluation.support import answered
 from wara.data.items import Catalogue, Item, PassedOver
 from wara.data.report import data_report
 from wara.evaluation import evaluate
+from wara.evaluation.assessment import assess
 from wara.evaluation.card import interval, render_card
+from wara.evaluation.novelty import fit_novelty
 
 CLASSES = ["NORMAL", "PNEUMONIA"]
 SIDES = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
@@ -137,3 +140,41 @@ def test_interval_as_text():
     assert interval({"value": 0.5, "low": None, "high": None}) == "0.500 (no interval)"
     assert interval({"value": None}) == "–"
     assert interval({}) == "–"
+
+
+def assessed(**options):
+    """Metrics of a run with everything that can be known of one."""
+    sides, answers = answered(per_patient=4, **options)
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(240, 5)) + 3 for _ in range(3)]
+    novelty = fit_novelty(rows[0], sides["val"].targets, rows[1])
+    found = assess(sides, CLASSES, answers, novelty, rows[2], replicates=100)
+    return metrics() | found
+
+
+def test_card_says_what_is_known_of_the_answers():
+    measured = assessed(criterion="sensitivity=0.9")
+    card = render_card(RECIPE, measured, report())
+    point, sets = measured["operating_point"], measured["prediction_sets"]
+    assert f"called PNEUMONIA from a probability of {point['threshold']:.3f} on" in card
+    assert f"sensitivity {interval(point['test']['sensitivity'])}" in card
+    assert f"temperature of {measured['calibration']['temperature']:.2f}" in card and "bins of equal mass" in card
+    assert f"{100 * sets['coverage']['value']:.0f} % [" in card and f"{sets['mean_size']:.2f} classes" in card
+    assert "**By patient** (60 test patients, judged by the mean" in card
+    assert "5% were to be expected" in card and "with a warning where the image is unlike" in card
+    assert "Origin, scanner and site were not looked at" in card
+    assert "| F | 120 |" in card and "Not known for 120 images." in card
+    results, bias = card.index("## Results"), card.index("## Bias")
+    assert all(results < card.index(words) < bias for words in ("Operating point", "Prediction sets", "| Sex |"))
+    for private in ("secret", "p1", ".png |"):
+        assert private not in card
+
+
+def test_card_of_few_images_says_what_could_not_be_done():
+    measured = assessed()
+    measured["calibration"] |= {"note": "There are only 9 validation images, too few to calibrate on."}
+    measured["prediction_sets"] = measured["prediction_sets"] | {"note": "Every set holds all classes."}
+    measured["test"] = measured["test"] | {"warnings": ["There are only 3 patients of NORMAL: unreliable."]}
+    card = render_card(RECIPE, measured, report())
+    assert "the network's own. There are only 9 validation images" in card and "Every set holds all classes" in card
+    assert "only 3 patients of NORMAL" in card[card.index("## Bias") :]

@@ -63,11 +63,11 @@ def test_point_values_are_scikit_learns(k, decimals):
 def test_calibration_error_is_the_gap_of_each_bin_weighted_by_its_images():
     probabilities, targets = predictions(400, 3, seed=4)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    order = np.argsort(confidence)
     expected = 0.0
     for b in range(15):
-        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
-        if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+        inside = [image for place, image in enumerate(order) if place * 15 // 400 == b]
+        expected += len(inside) / 400 * abs(right[inside].mean() - confidence[inside].mean())
     assert evaluate(probabilities, targets, names(3), replicates=2)["ece"]["value"] == pytest.approx(
         expected, abs=1e-12
     )
@@ -90,9 +90,13 @@ def test_intervals_are_those_of_an_explicit_resampling_loop(k, grouped):
     result = evaluate(probabilities, targets, names(k), groups, replicates=replicates, seed=seed)
 
     members = [np.arange(n)[i * 3 : i * 3 + 3] for i in range(n // 3)] if grouped else [[i] for i in range(n)]
-    rng = np.random.default_rng(seed)
+    called = [max(targets[rows]) for rows in members]
+    strata = [[g for g, c in enumerate(called) if c == wanted] for wanted in range(k)]
+    draws = np.random.default_rng(seed).random((replicates, len(members)))
     collected = {name: [] for name in ("auroc", "balanced_accuracy", "accuracy", "f1", "brier")}
-    for drawn in rng.integers(0, len(members), size=(replicates, len(members))):
+    for draw in draws:
+        left = list(draw)
+        drawn = [stratum[int(left.pop(0) * len(stratum))] for stratum in strata for _ in stratum]
         rows = np.concatenate([members[g] for g in drawn])
         if len(np.unique(targets[rows])) < k:
             continue
@@ -134,16 +138,42 @@ def test_images_without_a_patient_are_groups_of_their_own():
     assert evaluate(probabilities, targets, names(2), groups, replicates=3)["n_groups"] == 21
 
 
-def test_replicates_without_a_class_are_left_out_and_counted():
-    probabilities, targets = predictions(40, 2, seed=2)
+def test_every_replicate_holds_each_class_and_small_classes_are_said_in_words():
+    probabilities, _ = predictions(40, 2, seed=2)
     targets = np.zeros(40, dtype=int)
     targets[:2] = 1
-    result = evaluate(probabilities, targets, names(2), replicates=1000)
-    # Chance that 40 draws miss both images of the second class: (38/40)^40 = 0.129.
-    assert 80 < result["auroc"]["left_out"] < 180
-    assert "left out" in result["auroc"]["note"]
+    result = evaluate(probabilities, targets, names(2), replicates=500)
+    assert result["auroc"]["left_out"] == 0 and result["auroc"]["low"] is not None
+    assert result["warnings"] == ["There are only 2 images of class 1: intervals that rest on them are unreliable."]
+
+
+def test_replicates_without_a_class_are_left_out_and_counted():
+    probabilities, _ = predictions(40, 2, seed=2)
+    targets = np.array([0, 1] + [1] * 38)
+    groups = ["both", "both", *(str(i) for i in range(38))]  # negatives stand in one patient who is positive too
+    result = evaluate(probabilities, targets, names(2), [*groups[:2], *groups[2:]], replicates=1000)
+    assert result["specificity"]["class 1"]["left_out"] > 200  # (38/39)^39 = 0.363
     assert result["accuracy"]["left_out"] == 0
-    assert result["sensitivity"]["class 1"]["left_out"] == result["auroc"]["left_out"]
+
+
+def test_a_class_of_one_patient_gives_no_interval_for_what_rests_on_it():
+    probabilities, targets = predictions(40, 2, seed=2)
+    groups = ["p" if target else f"q{i}" for i, target in enumerate(targets)]
+    result = evaluate(probabilities, targets, names(2), groups, replicates=100)
+    for entry in (result["auroc"], result["balanced_accuracy"], result["sensitivity"]["class 1"]):
+        assert entry["value"] is not None and entry["low"] is None and "only one patient" in entry["note"]
+    assert result["accuracy"]["low"] is not None
+    assert any("only 1 patient of class 1" in warning for warning in result["warnings"])
+
+
+def test_labels_of_an_operating_point_change_what_rests_on_labels_alone():
+    probabilities, targets = predictions(200, 2, seed=3)
+    labels = (probabilities[:, 1] >= 0.8).astype(int)
+    moved = evaluate(probabilities, targets, names(2), replicates=5, labels=labels)
+    plain = evaluate(probabilities, targets, names(2), replicates=5)
+    assert moved["confusion"] == oracle.confusion_matrix(targets, labels).tolist() != plain["confusion"]
+    for name in ("auroc", "brier", "ece"):
+        assert moved[name] == plain[name]
 
 
 def test_a_class_without_images_is_named_and_left_out_of_the_means():

@@ -63,6 +63,8 @@ def test_lora_and_wara_start_from_the_same_options() -> None:
         ({"method": "dora"}, "method", "dora"),
         ({"device": "tpu"}, "device", "tpu"),
         ({"class_balanced": "yes"}, "class balanced", "yes"),
+        ({"frames": "last"}, "frames", "last"),
+        ({"window": 0}, "window", "0"),
     ],
 )
 def test_a_wrong_value_is_named_with_a_remedy(options: dict[str, Any], what: str, seen: str) -> None:

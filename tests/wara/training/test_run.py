@@ -18,7 +18,10 @@ from wara.errors import InputError
 from wara.training.recipe import METHODS
 from wara.training.run import train
 
-FILES = {"adapter", "recipe.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "card.md", "figures"}
+FILES = {
+    "adapter", "recipe.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "calibration.json",
+    "card.md", "figures",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,77 @@
+"""Refusals of data sets that are in another state than a request needs: in use, here already, not ready."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.db import Dataset, Job
+from backend.problems import RequestRefused
+
+
+def refuse_in_use(session: Session, dataset_id: str) -> None:
+    """Raise while a training uses a data set.
+
+    Raises:
+        RequestRefused: 409, with the training's name.
+    """
+    using = session.scalars(
+        select(Job.name).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "running")))
+    ).first()
+    if using is not None:
+        raise RequestRefused(
+            409,
+            "A training is using this data set",
+            seen=using,
+            remedy="Wait until it has ended, or cancel it first.",
+            code="dataset-in-use",
+        )
+
+
+def already_here(session: Session, digest: str) -> RequestRefused:
+    """Return the 409 for content that another data set holds."""
+    existing = session.scalars(select(Dataset).where(Dataset.digest == digest)).one_or_none()
+    if existing is None:
+        return RequestRefused(
+            409,
+            "A data set of the same content was deleted at this very moment",
+            remedy="Upload it once more.",
+            code="dataset-deleted",
+        )
+    return RequestRefused(
+        409,
+        "This data set is already here",
+        seen=existing.name,
+        remedy="Use the one that is here; the second copy was not kept.",
+        code="dataset-exists",
+        existing=existing.id,
+    )
+
+
+def refuse_unless_ready(dataset: Dataset) -> None:
+    """Raise while a data set has no checked catalogue.
+
+    Raises:
+        RequestRefused: 409, with what is missing.
+    """
+    if dataset.state == "failed" and dataset.error is not None:
+        problem = dataset.error
+        raise RequestRefused(
+            409, problem["title"], seen=problem.get("seen"), remedy=problem["remedy"], code="dataset-failed"
+        )
+    if dataset.state == "mapping":
+        raise RequestRefused(
+            409,
+            "It is not yet said where the labels of this data set come from",
+            seen=dataset.name,
+            remedy="Say it on the page Data, or by PUT datasets/ID/mapping.",
+            code="dataset-needs-mapping",
+        )
+    if dataset.state != "ready":
+        raise RequestRefused(
+            409,
+            "The images of this data set are still being received or checked",
+            seen=dataset.state,
+            remedy="Wait until its state is 'ready'.",
+            code="dataset-not-ready",
+        )

@@ -1,0 +1,48 @@
+"""Class folders, and train, val and test folders over them: what the names of folders say of the images in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from wara.data.items import Item, PassedOver
+from wara.data.words import split_of
+from wara.imaging.formats import is_image_name
+
+
+def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver]]:
+    """Return the layout ("class-folders" or "split-folders"), the images in classes, and what is passed over."""
+    images, passed_over = [], []
+    for name in names:
+        if PurePosixPath(name).name.upper() == "DICOMDIR":
+            passed_over.append(PassedOver(name, "the index of a disc, not an image"))
+        elif is_image_name(name):
+            images.append(name.split("/"))
+        else:
+            passed_over.append(PassedOver(name, not_an_image(name)))
+    by_split = _has_split_folders(images)
+    items = []
+    for parts in images:
+        name = "/".join(parts)
+        split = split_of(parts[0]) if by_split and len(parts) > 1 else None
+        if by_split and split is None:
+            passed_over.append(PassedOver(name, "outside the train, val and test folders"))
+        elif len(parts) < (3 if by_split else 2):
+            passed_over.append(PassedOver(name, "not inside a class folder"))
+        else:
+            items.append(Item(name, parts[1].strip() if by_split else parts[0].strip(), None, split))
+    return ("split-folders" if by_split else "class-folders"), items, passed_over
+
+
+def _has_split_folders(images: list[list[str]]) -> bool:
+    """Whether the top folders are sides of a split: all of them, or at least a ``train`` over class folders."""
+    tops = {parts[0] for parts in images if len(parts) > 1}
+    splits = {split_of(top) for top in tops}
+    over_classes = any(len(parts) > 2 and split_of(parts[0]) is not None for parts in images)
+    return over_classes and (None not in splits or "train" in splits)
+
+
+def not_an_image(name: str) -> str:
+    """Return the reason why a file of this name is passed over."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"not an image of a kind that is read ({suffix})"

@@ -1,0 +1,50 @@
+"""What the last layer of a model sees of each image: its input, caught while the model runs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+import peft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wara.backbones import Backbone
+
+
+class HeadInputs:
+    """Keeps the inputs of the classifier head of every forward pass inside a ``with`` block.
+
+    Args:
+        model: the model, with or without an adapter.
+        backbone: says which module the head is.
+    """
+
+    def __init__(self, model: nn.Module, backbone: Backbone) -> None:
+        base = cast(Any, model).get_base_model() if isinstance(model, peft.PeftModel) else model
+        self._head: nn.Module = cast(nn.Module, base).get_submodule(backbone.head)
+        self._caught: list[Tensor] = []
+        self._hook: Any = None
+
+    def __enter__(self) -> Self:
+        """Begin to keep."""
+        self._hook = self._head.register_forward_pre_hook(self._keep)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop keeping."""
+        self._hook.remove()
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen = inputs[0].detach().float()
+        while seen.dim() > 2:  # positions that the head pools itself
+            seen = seen.mean(dim=1)
+        self._caught.append(seen.cpu())
+
+    def array(self) -> NDArray[np.float64]:
+        """Return the inputs (n, d) in the order of the images."""
+        return torch.cat(self._caught).double().numpy() if self._caught else np.zeros((0, 0))
