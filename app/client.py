@@ -148,6 +148,14 @@ class Backend:
         """Delete a data set and its images."""
         await self._send("DELETE", "datasets", dataset_id)
 
+    async def decide(self, dataset_id: str, finding: str, fix: str) -> None:
+        """Fix a finding of a data set's report."""
+        await self._send("POST", "datasets", dataset_id, "decisions", json={"finding": finding, "fix": fix})
+
+    async def undo_decision(self, dataset_id: str, number: str) -> None:
+        """Take a decision about a data set back, by its place in the report's list."""
+        await self._send("DELETE", "datasets", dataset_id, "decisions", number)
+
     async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start (or queue) a training."""
         return cast("dict[str, Any]", _body(await self._send("POST", "jobs", json=order)))

@@ -1,14 +1,20 @@
-"""Checked catalogues as they are stored, a few of them kept in memory, and what a data set's row says of them."""
+"""Checked catalogues as they are stored and as they were decided, a few kept in memory; and what a row says of them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from backend.db import Dataset
 from backend.storage import read_json
 from wara.data.catalogue import Catalogue, Item, PassedOver
+from wara.data.decisions import Decision, apply_decisions, read_decisions
+from wara.data.findings import Finding, find
+from wara.data.report import data_report
 from wara.data.split import make_split
 
 CATALOGUE_FILE = "catalogue.json"
@@ -33,13 +39,49 @@ def load_catalogue(path: Path) -> Catalogue:
     return Catalogue(**stored)
 
 
-@lru_cache(maxsize=16)
-def split_of_catalogue(path: Path, seed: int) -> list[str]:
-    """Return the side of every item of a stored catalogue that training with this seed would use."""
-    return make_split(load_catalogue(path), seed)
+@dataclass(frozen=True)
+class Study:
+    """What training with a seed would work on.
+
+    Attributes:
+        checked: the catalogue before any decision; thumbnails go by it.
+        catalogue: after the decisions.
+        split: the side of each of its items.
+        findings: what is still to be objected to.
+        decisions: in the order in which they were taken.
+        numbers: each file's place in ``checked``.
+    """
+
+    checked: Catalogue
+    catalogue: Catalogue
+    split: list[str]
+    findings: list[Finding]
+    decisions: list[Decision]
+    numbers: dict[str, int]
+
+    def report(self) -> dict[str, Any]:
+        """Return the data report."""
+        return data_report(self.catalogue, self.split, findings=self.findings, decisions=self.decisions)
+
+
+def load_study(catalogue_file: Path, decisions_file: Path, seed: int) -> Study:
+    """Return a stored catalogue as training with this seed would take it: decided, split and looked through."""
+    content = decisions_file.read_bytes() if decisions_file.exists() else b""
+    return _study(catalogue_file, decisions_file, hashlib.blake2b(content).digest(), seed)
+
+
+@lru_cache(maxsize=8)
+def _study(catalogue_file: Path, decisions_file: Path, content: bytes, seed: int) -> Study:
+    """``content`` (a hash of the decisions) is only a part of the cache's key."""
+    checked = load_catalogue(catalogue_file)
+    decisions = read_decisions(decisions_file) if decisions_file.exists() else []
+    catalogue = apply_decisions(checked, decisions)
+    split = make_split(catalogue, seed)
+    numbers = {item.file: number for number, item in enumerate(checked.items)}
+    return Study(checked, catalogue, split, find(catalogue, split), decisions, numbers)
 
 
 def forget() -> None:
-    """Read stored catalogues anew: one was changed or deleted."""
+    """Read stored catalogues anew: one was changed or deleted; names of files are not kept longer than the files."""
     load_catalogue.cache_clear()
-    split_of_catalogue.cache_clear()
+    _study.cache_clear()

@@ -25,7 +25,7 @@ from backend.arrivals import (
     name_of,
     source_of,
 )
-from backend.catalogues import CATALOGUE_FILE, describe, forget, load_catalogue, split_of_catalogue
+from backend.catalogues import CATALOGUE_FILE, describe, forget, load_catalogue
 from backend.db import Database, Dataset
 from backend.db.models import now
 from backend.problems import RequestRefused, as_problem, not_found, problem_of, unexpected
@@ -39,6 +39,7 @@ from wara.errors import InputError
 STALE_UPLOAD = timedelta(days=1)
 SWEEP_SECONDS = 60.0
 WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
+DECISIONS_FILE = "decisions.json"
 
 log = logging.getLogger("backend.intake")
 
@@ -192,6 +193,20 @@ class Intake:
         self._dropped.add(dataset_id)
         self._forget(dataset_id)
 
+    def changeable(self, dataset_id: str) -> Dataset:
+        """Return a data set as it stands now, for a decision about it.
+
+        Raises:
+            RequestRefused: 404, or 409 while it is not ready or a job uses it.
+        """
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise not_found("data set", dataset_id)
+            refuse_unless_ready(dataset)
+            refuse_in_use(session, dataset_id)
+        return dataset
+
     def progress(self, dataset_id: str) -> tuple[int, int] | None:
         """Return (done, total) images of a running check."""
         return self._progress.get(dataset_id)
@@ -206,23 +221,26 @@ class Intake:
             return None
         return self.storage.folder("datasets", dataset.id) / LABELS_FOLDER / PurePosixPath(dataset.labels).name
 
+    def catalogue_file(self, dataset: Dataset) -> Path:
+        """Return where the catalogue of a checked data set is kept."""
+        return self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE
+
+    def decisions_file(self, dataset: Dataset) -> Path:
+        """Return where the decisions about a data set's findings are kept, if there are any."""
+        return self.storage.folder("datasets", dataset.id) / DECISIONS_FILE
+
     def mapping(self, dataset: Dataset) -> Mapping | None:
         """Return where a person said that the labels come from; None for a usual layout."""
         return kept_mapping(self.storage.folder("datasets", dataset.id))
 
     def catalogue(self, dataset: Dataset) -> Catalogue:
-        """Return the checked catalogue.
+        """Return the catalogue as it was checked, before any decision.
 
         Raises:
             RequestRefused: 409 while the data set is not ready.
         """
         refuse_unless_ready(dataset)
-        return load_catalogue(self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE)
-
-    def split(self, dataset: Dataset, seed: int) -> list[str]:
-        """Return the side of every item ("train", "val", "test") that training with this seed would use."""
-        self.catalogue(dataset)  # refuses while it is not ready
-        return split_of_catalogue(self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE, seed)
+        return load_catalogue(self.catalogue_file(dataset))
 
     def _receiving(self, dataset_id: str) -> tuple[str, str | None]:
         with self.database.session() as session:

@@ -8,7 +8,7 @@ from typing import Any
 
 from backend.catalogues import describe, forget
 from backend.db import Dataset
-from backend.intake import Intake
+from backend.intake import DECISIONS_FILE, Intake
 from backend.problems import RequestRefused, not_found
 from backend.refusals import refuse_in_use
 from wara.data.catalogue import read_catalogue, require_trainable
@@ -41,6 +41,8 @@ def preview_mapping(intake: Intake, dataset: Dataset, mapping: Mapping | None) -
 def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
     """Take labels, patients and sides from elsewhere, and have the images checked again.
 
+    Decisions about findings are dropped: they were taken about the former labels, patients and sides.
+
     Raises:
         RequestRefused: 404; 409 while a training uses the data set, or while it is received or checked.
         InputError: with these labels nothing can be trained; the data set stays as it was.
@@ -63,13 +65,14 @@ def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
             describe(row, catalogue)
             row.state, row.error = "checking", None
             write_mapping(folder / MAPPING_FILE, mapping)
-        _drop_pictures(folder)
+        _drop_former(folder)
     forget()
     intake.submit(dataset_id)
 
 
-def _drop_pictures(folder: Path) -> None:
-    """Remove what was made under the numbers of the former catalogue."""
+def _drop_former(folder: Path) -> None:
+    """Remove what was made under the numbers of the former catalogue, and what was decided about it."""
+    (folder / DECISIONS_FILE).unlink(missing_ok=True)
     for name in ("thumbnails", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
 

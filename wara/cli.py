@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(help="Seed of split, order and initialisation.")]
+Decisions = Annotated[Path | None, typer.Option(help="JSON of decisions about findings, as check --fix writes it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Frames = Annotated[
     str | None, typer.Option(help="Of DICOM files of several images: first, middle or all.", show_default="middle")
@@ -65,16 +66,30 @@ def check(
     seed: Seed = 0,
     frames: Frames = None,
     window: Window = None,
+    fix: Annotated[
+        list[str] | None, typer.Option(help="FINDING=drop, move or group, e.g. leaks=move. Repeatable; in order.")
+    ] = None,
+    decisions: Decisions = None,
 ) -> None:
-    """Read a data set and report what is in it, without training."""
+    """Read a data set and report what is in it, without training; --fix records in --decisions what to do about it."""
     from wara.data.catalogue import read_catalogue
     from wara.data.checks import require_trainable
+    from wara.data.decisions import apply_decisions, read_decisions, write_decisions
+    from wara.data.findings import decide, find
     from wara.data.ingest import ingest
     from wara.data.report import data_report
     from wara.data.sources import open_source
     from wara.data.split import make_split
     from wara.imaging.view import DEFAULT_VIEW, DicomView
 
+    fixes = _pairs(fix or [], "A fix is not FINDING=FIX", "Write e.g. --fix leaks=move.", "fix-form")
+    if fixes and decisions is None:
+        raise InputError(
+            "The decisions have no file to be kept in", seen=f"--fix {(fix or [''])[0]}",
+            remedy="Name one, new or to be continued: --decisions FILE; then train with the same.",
+            code="decisions-file-needed",
+        )  # fmt: skip
+    decided = read_decisions(decisions) if decisions is not None and (decisions.exists() or not fixes) else []
     shown = DicomView(frames or DEFAULT_VIEW.frames, DEFAULT_VIEW.window if window is None else window)
     shown.validate()
     options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
@@ -87,11 +102,22 @@ def check(
             catalogue, _ = ingest(
                 source, catalogue, view=shown, on_progress=lambda done, total: view.progress("Reading", done, total)
             )
-        report = data_report(catalogue)
-        _print_report(view, report)
-        require_trainable(catalogue)
-        report = data_report(catalogue, make_split(catalogue, seed))
+        now = apply_decisions(catalogue, decided)
+        _print_report(view, data_report(now, findings=[]))
+        require_trainable(now)
+        split = make_split(now, seed)
+        found = find(now, split)
+        for finding, chosen in fixes:
+            decided.append(decide(found, now.items, finding, chosen))
+            now = apply_decisions(catalogue, decided)
+            require_trainable(now)
+            split = make_split(now, seed)
+            found = find(now, split)
+        if fixes and decisions is not None:
+            write_decisions(decisions, decided)
+        report = data_report(now, split, findings=found, decisions=decided)
     _print_splits(view, report)
+    _print_findings(view, report)
 
 
 @app.command()
@@ -153,6 +179,7 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option(help="Any other recipe field, KEY=VALUE, e.g. augment=none. Repeatable.")
     ] = None,
+    decisions: Decisions = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Fine-tune a backbone on a folder of images and write a run folder."""
@@ -168,6 +195,8 @@ def train(
         "activation": activation, "class_balanced": class_balanced, "fit": fit, "frames": frames, "window": window,
         "seed": seed, "device": device,
     })  # fmt: skip
+    if decisions is None and recipe_file is not None:
+        decisions = _decisions_of(recipe_file)
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
     options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
@@ -175,7 +204,9 @@ def train(
     with RunView() as view:
         for sentence in guessed:
             view.console.print(f"Guessed: {sentence}", markup=False)
-        metrics = train_run(data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view)
+        metrics = train_run(
+            data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view, decisions=decisions
+        )
         classes = list(metrics["test"]["sensitivity"])
         view.console.print(metrics_table(metrics, classes))
         view.console.print(
@@ -334,12 +365,7 @@ def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recip
     from wara.training.recipe import Recipe
 
     fields = {} if file is None else recipe_of(outputs.read_recipe(file.parent if file.is_file() else file)).to_dict()
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(
-                "An option is not KEY=VALUE", seen=pair, remedy="Write e.g. --option augment=none.", code="option-form"
-            )
+    for key, text in _pairs(pairs, "An option is not KEY=VALUE", "Write e.g. --option augment=none.", "option-form"):
         try:
             fields[key] = json.loads(text)
         except json.JSONDecodeError:
@@ -352,6 +378,25 @@ def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recip
             remedy="Name it with --backbone NAME:FILE.", code="backbone-needed",
         )  # fmt: skip
     return Recipe.from_preset(fields.pop("preset", "quick"), backbone=spec, **fields)
+
+
+def _pairs(texts: list[str], what: str, remedy: str, code: str) -> list[tuple[str, str]]:
+    """Split KEY=VALUE texts."""
+    for text in texts:
+        if "=" not in text:
+            raise InputError(what, seen=text, remedy=remedy, code=code)
+    return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
+
+
+def _decisions_of(recipe_file: Path) -> Path | None:
+    """Return the decisions of the run that a recipe is of: they belong to what is repeated."""
+    from wara.training import outputs
+
+    path = (recipe_file.parent if recipe_file.is_file() else recipe_file) / outputs.DECISIONS
+    if not path.is_file():
+        return None
+    typer.echo(f"Note: the decisions of that run about its data are used: {path}", err=True)
+    return path
 
 
 def _require_adapter(model: Any, run: Path) -> None:
@@ -421,13 +466,24 @@ def _print_splits(view: RunView, report: dict[str, Any]) -> None:
         table.add_row(side, f"{row['images']:,}", patients, *counts)
     view.console.print(f"Split ({report['split_source']}):")
     view.console.print(table)
-    for warning in report["warnings"]:
-        view.console.print(f"Note: {escape(warning)}")
-    for leak in report["leaks"][:10]:
-        files = ", ".join(leak["files"][:3])
-        view.console.print(f"  on two sides ({', '.join(leak['splits'])}): {escape(files)} ...")
-    if len(report["leaks"]) > 10:
-        view.console.print(f"  and {len(report['leaks']) - 10:,} more patients on two sides")
+    for note in report["notes"]:
+        view.console.print(f"Note: {escape(note)}")
+
+
+def _print_findings(view: RunView, report: dict[str, Any]) -> None:
+    """Print each finding with examples and with the command that fixes it, then what was decided."""
+    for finding in report["findings"]:
+        view.console.print(f"{finding['severity'].capitalize()} ({finding['id']}): {escape(finding['sentence'])}")
+        for group in finding["groups"][:3]:
+            files = ", ".join(image["file"] for image in group["images"][:3])
+            view.console.print(f"  {escape(group['note'])}: {escape(files)}")
+        if finding["group_count"] > 3:
+            view.console.print(f"  and {finding['group_count'] - 3:,} more")
+        for fix in finding["fixes"]:
+            view.console.print(f"  --fix {finding['id']}={fix['fix']}: {escape(fix['sentence'])}")
+    for decision in report["decisions"]:
+        number = f"{decision['images']:,} image{'' if decision['images'] == 1 else 's'}"
+        view.console.print(f"Decided: {escape(decision['finding'])}={decision['fix']}, {number}, {decision['when']}")
 
 
 if __name__ == "__main__":

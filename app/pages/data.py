@@ -10,6 +10,7 @@ from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import mapping
 from app.components.events import listen
+from app.components.findings import render_decisions, render_findings
 from app.components.html import alert, alerts, bar, button, empty, escape, icon, page_head, panel, table, tile
 
 SHOWN_AT_ONCE = 24
@@ -122,6 +123,9 @@ def build(backend: Backend) -> dict[str, Any]:
                     await backend.delete_dataset(str(data.get("id")))
                 except BackendProblem as problem:
                     note = alert(problem.sentence)
+            case "fix" | "undo":
+                note = await _decide(backend, data)
+                choice = {**choice, "offset": 0}
         return await show(choice, note)
 
     async def uploaded(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
@@ -146,6 +150,18 @@ def build(backend: Backend) -> dict[str, Any]:
     mapping.wire(backend, form, preview, chosen, outputs, show)
     listen(ticking.tick, show_again, [chosen], outputs, repeats=True)
     return {"show": show_again, "inputs": [chosen], "outputs": outputs}
+
+
+async def _decide(backend: Backend, data: dict[str, Any]) -> str:
+    """Fix a finding or take a decision back; returns what is to be said when that is refused."""
+    try:
+        if data["action"] == "fix":
+            await backend.decide(str(data.get("id")), str(data.get("finding")), str(data.get("fix")))
+        else:
+            await backend.undo_decision(str(data.get("id")), str(data.get("number")))
+    except BackendProblem as problem:
+        return alert(problem.sentence)
+    return ""
 
 
 async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict[str, Any]) -> str:
@@ -250,9 +266,10 @@ def render_dataset(
         f'<a class="button button-primary" href="#train" data-wish="train-form:dataset_id={escape(dataset["id"])}">'
         f"{icon('train')}<span>Train on these images</span></a></div>",
         render_tiles(dataset, report),
-        render_leaks(report.get("leaks") or []),
-        alerts(report.get("warnings") or []),
-        render_classes(dataset["classes"], report),
+        render_decisions(dataset["id"], report),
+        render_findings(dataset["id"], report),
+        alerts(report.get("notes") or []),
+        render_classes(report["classes"], report),
         mapping.change_button(dataset),
         render_images(dataset, images, choice),
         render_passed_over(report),
@@ -264,10 +281,10 @@ def render_tiles(dataset: dict[str, Any], report: dict[str, Any]) -> str:
     """The few numbers that say what the data set is."""
     patients = report.get("patients")
     tiles = [
-        tile(words.count(dataset["images"]), "images"),
+        tile(words.count(report["images"]), "images"),
         tile(words.count(len(dataset["classes"])), "classes"),
         tile(words.count(patients) if patients else "–", "patients", "" if patients else "not known"),
-        tile(words.count(dataset["passed_over"]), "passed over"),
+        tile(words.count(report["passed_over"]["count"]), "passed over"),
     ]
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
@@ -305,34 +322,6 @@ def render_classes(classes: list[dict[str, Any]], report: dict[str, Any]) -> str
     return (
         f'<section class="card" id="data-classes"><h3>Classes and split</h3>{body}<p class="hint">{hint}</p></section>'
     )
-
-
-def render_leaks(leaks: list[dict[str, Any]]) -> str:
-    """Patients who stand on two sides of a split that came with the data."""
-    if not leaks:
-        return ""
-    number = len(leaks)
-    rows = [
-        (
-            f"<code>{escape(leak['patient'])}</code>",
-            escape(", ".join(words.side_name(side) for side in leak["splits"])),
-            escape(", ".join(leak["files"])) + _and_more(leak.get("file_count", 0) - len(leak["files"])),
-        )
-        for leak in leaks[:50]
-    ]
-    body = table(("Patient (coded)", "Stands in", "Files"), rows, caption="Patients on two sides of the split")
-    sentence = (
-        f"{words.plural(number, 'patient stands', 'patients stand')} on two sides of the given split, so the test "
-        "result will look better than it is. Correct the split, or leave it out and let one be made."
-    )
-    return (
-        f"{alert(sentence, kind='warning', title='Leak between training and test.')}"
-        f'<details class="fold"><summary>Show the patients</summary>{body}</details>'
-    )
-
-
-def _and_more(number: int) -> str:
-    return f" and {words.count(number)} more" if number > 0 else ""
 
 
 def render_images(dataset: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]) -> str:

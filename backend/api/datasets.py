@@ -19,18 +19,23 @@ from backend.api.schemas import (
     CheckProgress,
     DatasetList,
     DatasetOut,
+    DecisionIn,
+    DecisionList,
+    DecisionOut,
     ImageList,
     ImageOut,
     Problem,
     upload_body,
 )
+from backend.catalogues import Study
 from backend.db import Dataset
 from backend.intake import Intake
 from backend.problems import not_found
 from backend.storage import write_atomically
+from backend.studies import study, take_decision, undo_decision
 from backend.uploads import receive
+from wara.data.decisions import Decision
 from wara.data.items import Item
-from wara.data.report import data_report
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.imaging import read_square
@@ -103,9 +108,28 @@ def get_dataset(dataset: DatasetDep, intake: IntakeDep) -> DatasetOut:
 
 @router.get("/datasets/{dataset_id}/report")
 def get_report(dataset: DatasetDep, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
-    """Return counts, the split that training with this seed uses, leaks, and what was passed over and why."""
-    catalogue = intake.catalogue(dataset)
-    return data_report(catalogue, intake.split(dataset, seed))
+    """Return counts, the split that training with this seed uses, findings with their fixes, and decisions so far."""
+    now = study(intake, dataset, seed)
+    report = now.report()
+    for finding in report["findings"]:
+        for group in finding["groups"]:
+            for image in group["images"]:
+                image["url"] = _thumbnail_url(dataset.id, now, image["file"])
+    return report
+
+
+@router.post("/datasets/{dataset_id}/decisions", status_code=201)
+def create_decision(
+    dataset: DatasetDep, decision: DecisionIn, intake: IntakeDep, seed: Annotated[int, Query(ge=0)] = 0
+) -> DecisionList:
+    """Fix a finding of the report with this seed. Report and training then go by it; 409 while a job uses the data."""
+    return _decisions(take_decision(intake, dataset.id, decision.finding, decision.fix, seed))
+
+
+@router.delete("/datasets/{dataset_id}/decisions/{number}")
+def delete_decision(dataset: DatasetDep, number: int, intake: IntakeDep) -> DecisionList:
+    """Take a decision back by its place in the report's list, from 0; 409 while a job uses the data set."""
+    return _decisions(undo_decision(intake, dataset.id, number))
 
 
 @router.get("/datasets/{dataset_id}/images")
@@ -118,7 +142,8 @@ def list_images(
     seed: Annotated[int, Query(ge=0)] = 0,
 ) -> ImageList:
     """List a page of images with the addresses of their thumbnails."""
-    catalogue = intake.catalogue(dataset)
+    now = study(intake, dataset, seed)
+    catalogue, sides = now.catalogue, now.split
     if cls is not None and cls not in catalogue.classes:
         raise InputError(
             "There is no such class",
@@ -126,7 +151,6 @@ def list_images(
             remedy=f"The classes are {', '.join(catalogue.classes)}.",
             code="class-not-found",
         )
-    sides = intake.split(dataset, seed)
     chosen = [index for index, item in enumerate(catalogue.items) if cls is None or item.label == cls]
     return ImageList(
         total=len(chosen),
@@ -135,8 +159,7 @@ def list_images(
                 file=catalogue.items[index].file,
                 label=catalogue.items[index].label,
                 split=sides[index],
-                # Other labels may put another image at this place; the version keeps browsers from showing the old.
-                url=f"/api/v1/datasets/{dataset.id}/images/{index}/thumbnail?v={catalogue.fingerprint[:8]}",
+                url=_thumbnail_url(dataset.id, now, catalogue.items[index].file),
             )
             for index in chosen[offset : offset + limit]
         ],
@@ -174,6 +197,15 @@ def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
     Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, buffer.getvalue())
+
+
+def _thumbnail_url(dataset_id: str, study: Study, file: str) -> str:
+    # Other labels may put another image at this place; the version keeps browsers from showing the old.
+    return f"/api/v1/datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}"
+
+
+def _decisions(decisions: list[Decision]) -> DecisionList:
+    return DecisionList(items=[DecisionOut(**decision.summary()) for decision in decisions])
 
 
 def fetch(intake: Intake, dataset_id: str) -> DatasetOut:

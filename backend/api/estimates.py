@@ -11,6 +11,7 @@ from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, EstimateOut, JobIn, PresetEstimate
 from backend.db import Dataset
 from backend.problems import not_found
+from backend.studies import study
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
 
@@ -30,7 +31,7 @@ def estimate_job(
         raise not_found("data set", order.dataset_id)
     catalogue = intake.catalogue(dataset)
     recipe = checked_recipe(order, backbones.resolve(order.backbone), parts)
-    images = Counter(intake.split(dataset, recipe.seed))
+    images = Counter(study(intake, dataset, recipe.seed).split)
     warm_up = parts.estimates.warm_up(recipe, len(catalogue.classes))
     return EstimateOut(
         presets=[

@@ -118,6 +118,47 @@ class DatasetList(BaseModel):
     items: list[DatasetOut]
 
 
+class _Order(BaseModel):
+    """What a person sends to have something done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_that_can_be_kept(cls, value: Any) -> Any:
+        # JSON may spell half of a surrogate pair, which neither the database nor an answer can carry.
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise PydanticCustomError(
+                "no_text", "it holds characters that are no text, or is nested too deep"
+            ) from error
+        return value
+
+
+class DecisionIn(_Order):
+    """A finding of the report, and which of its fixes to apply."""
+
+    finding: str = Field(max_length=80)
+    fix: Literal["drop", "move", "group"]
+
+
+class DecisionOut(BaseModel):
+    """A decision: the finding, its fix, how many images it changes, when, and by which version of the rules."""
+
+    finding: str
+    fix: str
+    images: int
+    when: str
+    rules: int
+
+
+class DecisionList(BaseModel):
+    """Decisions about a data set, in the order in which they were taken."""
+
+    items: list[DecisionOut]
+
+
 class ImageOut(BaseModel):
     """An image of a data set; ``url`` is its thumbnail."""
 
@@ -149,10 +190,8 @@ class ImageList(BaseModel):
     items: list[ImageOut]
 
 
-class JobIn(BaseModel):
+class JobIn(_Order):
     """A training to start."""
-
-    model_config = ConfigDict(extra="forbid")
 
     dataset_id: str
     method: str = "wara"
@@ -160,18 +199,6 @@ class JobIn(BaseModel):
     preset: str = "quick"
     recipe: dict[str, Any] = Field(default_factory=dict, description="Recipe fields that differ from the preset.")
     name: str | None = Field(default=None, max_length=120)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _text_that_can_be_kept(cls, value: Any) -> Any:
-        # JSON may spell half of a surrogate pair, which neither the database nor an answer can carry.
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except (UnicodeEncodeError, RecursionError) as error:
-            raise PydanticCustomError(
-                "no_text", "it holds characters that are no text, or is nested too deep"
-            ) from error
-        return value
 
 
 class PresetEstimate(BaseModel):

@@ -315,10 +315,12 @@ class Supervisor:
     def _order(self, job: Job, dataset: Dataset, device: Device) -> dict[str, Any]:
         labels = self._intake.labels_file(dataset)
         mapping = self._intake.mapping(dataset)
+        decisions = self._intake.decisions_file(dataset)
         return {
             "data": str(self._intake.source(dataset)),
             "labels": None if labels is None else str(labels),
             "mapping": None if mapping is None else mapping.to_dict(),
+            "decisions": str(decisions) if decisions.exists() else None,
             "cache": str(self._storage.folder("datasets", dataset.id) / "cache"),
             "preset": job.preset,
             "method": job.method,

@@ -65,6 +65,7 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter) -> None:
         resume=bool(order["resume"]),
         on_event=events,
         cache=Path(order["cache"]),
+        decisions=Path(order["decisions"]) if order.get("decisions") else None,
     )
 
 

@@ -46,10 +46,17 @@ def dataset(**changes: Any) -> dict[str, Any]:
 
 def report() -> dict[str, Any]:
     side = {"images": 5, "patients": 2, "classes": {HOSTILE: 3, "b": 2}}
+    image = {"file": HOSTILE, "label": HOSTILE, "split": "test", "url": "/x"}
+    group = {"id": "ab12", "note": HOSTILE, "images": [image], "image_count": 3}
+    finding = {
+        "id": HOSTILE, "kind": HOSTILE, "severity": HOSTILE, "sentence": HOSTILE, "groups": [group] * 3,
+        "group_count": 9, "fixes": [{"fix": "move", "label": HOSTILE, "sentence": HOSTILE, "images": 4}],
+    }  # fmt: skip
     return {
-        "patients": 4, "splits": {"train": side, "test": side}, "split_source": "given", "warnings": [HOSTILE],
-        "passed_over": {"count": 1, "list": [{"file": HOSTILE, "reason": HOSTILE}]},
-        "leaks": [{"patient": "ab12", "splits": ["train", "test"], "files": [HOSTILE], "file_count": 3}],
+        "patients": 4, "splits": {"train": side, "test": side}, "split_source": "given", "notes": [HOSTILE],
+        "images": 10, "classes": [{"name": HOSTILE, "count": 6}, {"name": "b", "count": 4}],
+        "passed_over": {"count": 1, "list": [{"file": HOSTILE, "reason": HOSTILE}]}, "findings": [finding],
+        "decisions": [{"finding": HOSTILE, "fix": HOSTILE, "images": 4, "when": HOSTILE, "rules": 1}],
     }  # fmt: skip
 
 

@@ -142,6 +142,37 @@ def test_predictions_of_files_with_one_name_stay_apart(run: Path, images: Path, 
     assert len({row["file"] for row in read_rows(tmp_path / "o.csv")}) == 2
 
 
+def test_check_records_a_fix_and_goes_by_it_the_next_time(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "images", 10)
+    (folder / "left" / "copy.png").write_bytes((folder / "left" / "00.png").read_bytes())
+    decisions = tmp_path / "decisions.json"
+
+    done = wara("check", folder, "--fix", "copies-within=drop", "--decisions", decisions)
+    assert done.returncode == 0, done.stderr
+    assert "left: 11" in done.stdout
+    assert "Decided: copies-within=drop, 1 image" in done.stdout
+    assert list(json.loads(decisions.read_text())[0]["files"]) == ["left/copy.png"]
+
+    again = wara("check", folder, "--decisions", decisions)
+    assert "left: 10" in again.stdout
+    assert "left out by a decision (copies-within)" in again.stdout
+    assert "--fix copies-within" not in again.stdout
+
+
+def test_fixes_that_cannot_be_recorded_are_answered_in_words(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "decisions.json"
+    assert "--decisions FILE" in said(capsys, monkeypatch, "check", images, "--fix", "leaks=move")
+    assert "FINDING=FIX" in said(capsys, monkeypatch, "check", images, "--fix", "leaks", "--decisions", here)
+    words = said(capsys, monkeypatch, "check", images, "--fix", "leaks=move", "--decisions", here)
+    assert "no such finding (seen: leaks)" in words
+    assert not here.exists()
+    assert "no such file of decisions" in said(capsys, monkeypatch, "check", images, "--decisions", here)
+    missing = said(capsys, monkeypatch, "train", images, "--out", tmp_path / "run", "--decisions", here, *QUICK)
+    assert "no such file of decisions" in missing
+
+
 def test_check_reports_classes_splits_and_what_was_passed_over(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "set")
     (folder / "left" / "notes.png").write_text("text")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
-from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, frame_name
+from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, content_digest, frame_name
+from wara.data.looks import look_of, pixel_digest
 from wara.data.pixels import PixelStore, PixelWriter
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
@@ -180,6 +181,9 @@ def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> It
         format=image.format,
         width=image.width,
         height=image.height,
+        pixels=pixel_digest(image.pixels, greyscale=image.greyscale),
+        look=look_of(image.pixels),
+        modality=image.modality,
         frame=frame,
         spacing=image.spacing,
     )
@@ -189,10 +193,7 @@ def _finished(catalogue: Catalogue, outcomes: list[tuple[Item, str | None]]) -> 
     items = [item for item, reason in outcomes if reason is None]
     unreadable = [PassedOver(item.file, reason) for item, reason in outcomes if reason is not None]
     passed_over = sorted([*catalogue.passed_over, *unreadable], key=lambda entry: entry.file)
-    digest = hashlib.blake2b(digest_size=16)
-    for item in items:
-        digest.update(f"{item.file}\0{item.label}\0{item.digest}\n".encode("utf-8", "surrogateescape"))
-    return replace(catalogue.with_items(items, passed_over), digest=digest.hexdigest())
+    return replace(catalogue.with_items(items, passed_over), digest=content_digest(items))
 
 
 def _processors() -> int:

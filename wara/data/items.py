@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wara.data.words import SPLITS
@@ -27,6 +28,9 @@ class Item:
         format: "PNG", "JPEG", "TIFF", "WebP", "BMP" or "DICOM", known after ``ingest``.
         width: columns of the image as stored, known after ``ingest``.
         height: rows of the image as stored, known after ``ingest``.
+        pixels: a hash of the decoded pixels, known after ``ingest``; equal pictures have equal ones.
+        look: the image as 32 x 32 grey values in base64, known after ``ingest`` (see ``wara.data.looks``).
+        modality: of a DICOM file, e.g. "CR" or "MG" (0008,0060), known after ``ingest``.
         frame: number of the frame, from 1, where the item is one frame of a file; None where the file is one image.
         spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
         sex: as the table's column of that name writes it.
@@ -41,6 +45,9 @@ class Item:
     format: str | None = None
     width: int | None = None
     height: int | None = None
+    pixels: str | None = None
+    look: str | None = field(default=None, repr=False)
+    modality: str | None = None
     frame: int | None = None
     spacing: tuple[float, float] | None = None
     sex: str | None = None
@@ -108,6 +115,14 @@ class Catalogue:
     def _count(self, items: Iterable[Item]) -> dict[str, int]:
         found = Counter(item.label for item in items)
         return {name: found.get(name, 0) for name in self.classes}
+
+
+def content_digest(items: Iterable[Item]) -> str:
+    """Return a hash of the content and labels of images, the same on every machine."""
+    digest = hashlib.blake2b(digest_size=16)
+    for item in items:
+        digest.update(f"{item.file}\0{item.label}\0{item.digest}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def frame_name(path: str, frame: int) -> str:

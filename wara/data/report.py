@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from wara.data.decisions import Decision
+from wara.data.findings import NOTE, Finding, find
+from wara.data.fixes import knows_patients
 from wara.data.items import OF_ONE_FILE, Catalogue, Item
-from wara.data.words import SPLITS
+from wara.data.words import SIDE_NAMES, SPLITS, number
 
 _SMALL_CLASS = 20
 _IMBALANCE = 10
@@ -16,12 +19,24 @@ _SHOWN_FILES = 5
 _SHOWN_COPIES = 100
 
 
-def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dict[str, Any]:
+# Findings that an older warning of the same report does not tell already.
+_ALSO_WARNED = ("near-copies", "drift")
+
+
+def data_report(
+    catalogue: Catalogue,
+    split: Sequence[str] | None = None,
+    *,
+    findings: Sequence[Finding] | None = None,
+    decisions: Sequence[Decision] = (),
+) -> dict[str, Any]:
     """Describe a catalogue and its split as plain data for JSON.
 
     Args:
-        catalogue: best after ``ingest``, when unreadable files and copies are known.
+        catalogue: best after ``ingest``, when unreadable files and copies are known; with the decisions applied.
         split: the side of each item, from ``make_split``; None describes the data without one.
+        findings: from ``find`` with the same catalogue and split, where they are known already.
+        decisions: those that the catalogue went through, to be listed.
 
     Returns:
         ``images``, ``patients`` (None where unknown), ``layout``, ``fingerprint``; ``classes``: [{name, count,
@@ -30,7 +45,8 @@ def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dic
         {reason: count}, list: [{file, reason}]}; ``leaks``: [{patient, splits, files (first 5), file_count}];
         ``copies``: [{files, splits, labels}] of files equal byte by byte (first 100); ``copy_count``;
         ``formats``: {format: count} and ``sizes``: {smallest, median, largest: [width, height]} (None before
-        ``ingest``); ``warnings``: [sentence].
+        ``ingest``); ``warnings``: [sentence]; ``notes``: those warnings that no finding tells; ``findings``: see
+        ``Finding.to_dict``; ``decisions``: see ``Decision.summary``.
     """
     items = catalogue.items
     sides = list(split) if split is not None else [None] * len(items)
@@ -56,7 +72,13 @@ def data_report(catalogue: Catalogue, split: Sequence[str] | None = None) -> dic
         "formats": dict(Counter(item.format for item in items if item.format).most_common()),
         "sizes": _sizes(items),
     }
-    report["warnings"] = _warnings(catalogue, report, copies)
+    found = find(catalogue, split) if findings is None else findings
+    report["findings"] = [finding.to_dict(items, sides) for finding in found]
+    report["decisions"] = [decision.summary() for decision in decisions]
+    told = [*_leak_warnings(report), *_copy_warnings(copies), *_passed_over_warnings(report)]
+    also = [finding.sentence for finding in found if finding.kind in _ALSO_WARNED and finding.severity != NOTE]
+    report["notes"] = _notes(catalogue, report)
+    report["warnings"] = [*report["notes"], *told, *also]
     return report
 
 
@@ -68,7 +90,7 @@ def _class(name: str, items: Sequence[Item]) -> dict[str, Any]:
 def _patients(items: Sequence[Item]) -> int | None:
     """Count the patients; an image without a patient counts as one of its own, and None means that none is known."""
     known = {item.patient for item in items if item.patient}
-    return len(known) + sum(item.patient is None for item in items) if known else None
+    return len(known) + sum(item.patient is None for item in items) if knows_patients(items) else None
 
 
 def _sizes(items: Sequence[Item]) -> dict[str, list[int]] | None:
@@ -134,15 +156,8 @@ def _copies(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str
     return sorted(copies, key=lambda entry: (len(entry["labels"]) < 2, len(entry["splits"]) < 2))
 
 
-def _warnings(catalogue: Catalogue, report: dict[str, Any], copies: list[dict[str, Any]]) -> list[str]:
+def _notes(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
     found = [*_class_warnings(catalogue, report), *_side_warnings(report)]
-    found += _leak_warnings(report)
-    across = sum(len(entry["splits"]) > 1 for entry in copies)
-    if across:
-        found.append(f"{_number(across, 'image')} on more than one side as an exact copy.")
-    torn = sum(len(entry["labels"]) > 1 for entry in copies)
-    if torn:
-        found.append(f"{_number(torn, 'image')} in two classes as an exact copy: one of the labels is wrong.")
     if report["patients"] is None and report["images"]:
         found.append(
             "No patient numbers are known: images of one patient may stand on both sides of the split. "
@@ -150,20 +165,35 @@ def _warnings(catalogue: Catalogue, report: dict[str, Any], copies: list[dict[st
         )
     elif of_one_file := len({item.path for item in catalogue.items if (item.patient or "").startswith(OF_ONE_FILE)}):
         found.append(
-            f"{_number(of_one_file, 'file')} of several frames without a patient number: each counts as "
+            f"{number(of_one_file, 'file')} of several frames without a patient number: each counts as "
             "a patient of its own."
         )
     if report["patients"] is not None and any(item.patient is None for item in catalogue.items):
         missing = sum(item.patient is None for item in catalogue.items)
-        found.append(f"{_number(missing, 'image')} without a patient number: each counts as a patient of its own.")
+        found.append(f"{number(missing, 'image')} without a patient number: each counts as a patient of its own.")
     tiny = sum(min(item.width, item.height) < _TINY for item in catalogue.items if item.width and item.height)
     if tiny:
-        found.append(f"{_number(tiny, 'image')} smaller than {_TINY} pixels a side: they hold little to learn from.")
-    passed_over = report["passed_over"]["count"]
-    if passed_over:
-        reason, count = next(iter(report["passed_over"]["reasons"].items()))
-        found.append(f"{_number(passed_over, 'file')} passed over; the most frequent reason ({count:,}): {reason}.")
+        found.append(f"{number(tiny, 'image')} smaller than {_TINY} pixels a side: they hold little to learn from.")
     return found
+
+
+def _copy_warnings(copies: list[dict[str, Any]]) -> list[str]:
+    found = []
+    across = sum(len(entry["splits"]) > 1 for entry in copies)
+    if across:
+        found.append(f"{number(across, 'image')} on more than one side as an exact copy.")
+    torn = sum(len(entry["labels"]) > 1 for entry in copies)
+    if torn:
+        found.append(f"{number(torn, 'image')} in two classes as an exact copy: one of the labels is wrong.")
+    return found
+
+
+def _passed_over_warnings(report: dict[str, Any]) -> list[str]:
+    passed_over = report["passed_over"]["count"]
+    if not passed_over:
+        return []
+    reason, count = next(iter(report["passed_over"]["reasons"].items()))
+    return [f"{number(passed_over, 'file')} passed over; the most frequent reason ({count:,}): {reason}."]
 
 
 def _leak_warnings(report: dict[str, Any]) -> list[str]:
@@ -172,12 +202,12 @@ def _leak_warnings(report: dict[str, Any]) -> list[str]:
     found = []
     if into_test:
         found.append(
-            f"{_number(into_test, 'patient')} in the test part and in another one of the given split: "
+            f"{number(into_test, 'patient')} in the test part and in another one of the given split: "
             "the test result will look better than it is."
         )
     if len(leaks) > into_test:
         found.append(
-            f"{_number(len(leaks) - into_test, 'patient')} in both the training and the validation part of the given "
+            f"{number(len(leaks) - into_test, 'patient')} in both the training and the validation part of the given "
             "split: the validation result will look better than it is."
         )
     return found
@@ -188,7 +218,7 @@ def _class_warnings(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
     counts = {entry["name"]: entry["count"] for entry in report["classes"]}
     for name, count in counts.items():
         if count < _SMALL_CLASS:
-            found.append(f"The class '{name}' has only {_number(count, 'image')}: its results will be very uncertain.")
+            found.append(f"The class '{name}' has only {number(count, 'image')}: its results will be very uncertain.")
     least, most = min(counts.values(), default=0), max(counts.values(), default=0)
     if least and most >= _IMBALANCE * least:
         rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
@@ -206,14 +236,9 @@ def _class_warnings(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
 
 
 def _side_warnings(report: dict[str, Any]) -> list[str]:
-    words = {"train": "training", "val": "validation", "test": "test"}
     return [
-        f"The class '{name}' has no image in the {words[side]} part: it cannot be judged there."
+        f"The class '{name}' has no image in the {SIDE_NAMES[side]} part: it cannot be judged there."
         for side, facts in report["splits"].items()
         for name, count in facts["classes"].items()
         if count == 0
     ]
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SPLITS = ("train", "val", "test")
+SIDE_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 _WORDS = {
     "train": ("train", "training", "tr", "trainset", "training set"),
@@ -20,3 +21,8 @@ def split_of(word: str) -> str | None:
 def is_split_word(word: str) -> bool:
     """Whether a word names a side of a split."""
     return split_of(word) is not None
+
+
+def number(count: int, noun: str) -> str:
+    """Return ``1 image``, ``2,000 images``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -122,8 +122,16 @@ def _data(recipe: Fields, metrics: Fields, report: Fields) -> str:
         + (f" {_count(passed_over)} files could not be used and were passed over." if passed_over else ""),
         _table(head, rows) if rows else "",
         _how_it_was_split(report, known),
+        _decided(report),
     ]
     return "\n\n".join(line for line in lines if line)
+
+
+def _decided(report: Fields) -> str:
+    """What a person changed about the data before training, from the findings of the data report."""
+    did = {"drop": "left out", "move": "moved to another part", "group": "counted as one patient's"}
+    points = [f"{_count(d['images'])} images {did[d['fix']]} ({d['finding']})" for d in report.get("decisions", [])]
+    return f"Decided on the findings of the data report: {'; '.join(points)}." if points else ""
 
 
 def _how_it_was_split(report: Fields, known: bool) -> str:

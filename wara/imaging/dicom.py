@@ -166,7 +166,7 @@ def _show(
         pixels = np.ascontiguousarray(pixels[..., 0])
     return DecodedImage(
         pixels, "DICOM", header.columns, header.rows, header.bits, grey, window, patient,
-        spacing=spacing_of(values), frame=number, frames=header.frames,
+        spacing=spacing_of(values), frame=number, frames=header.frames, modality=header.modality,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ Source: DICOM PS3.3, C.7.6.3 (image pixel module), C.7.6.6 (multi-frame module);
 from __future__ import annotations
 
 import io
+import re
 import zlib
 
 import pydicom
@@ -46,6 +47,7 @@ class Header:
         photometric: the photometric interpretation; what is missing is taken as MONOCHROME2 or RGB.
         syntax: the transfer syntax.
         patient_id: as the file has it; never shown.
+        modality: e.g. "CR"; None where there is none, or no code.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -76,6 +78,9 @@ class Header:
         written = str(dataset.get("PhotometricInterpretation") or "").strip()
         self.photometric = written or ("MONOCHROME2" if self.samples == 1 else "RGB")
         self.patient_id = str(dataset.get("PatientID") or "")
+        # A code of up to 16 capitals (PS3.5, VR CS); anything else is not shown, for it may be anything.
+        modality = str(dataset.get("Modality") or "").strip()
+        self.modality = modality if re.fullmatch(r"[A-Z0-9_ ]{1,16}", modality) else None
         self._check_size(name)
         self._check_colours(name)
 

@@ -31,6 +31,7 @@ class DecodedImage:
             where it is not known.
         frame: number of the frame, from 1, that was decoded.
         frames: how many the file has.
+        modality: of a DICOM file, e.g. "CR" (0008,0060); None where there is none.
     """
 
     pixels: Pixels
@@ -44,6 +45,7 @@ class DecodedImage:
     spacing: tuple[float, float] | None = None
     frame: int = 1
     frames: int = 1
+    modality: str | None = None
 
 
 def is_grey(pixels: Pixels) -> bool:

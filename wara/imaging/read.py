@@ -16,6 +16,7 @@ from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # A JPEG is decoded at a reduced scale only while this many pixels remain for each one of the result.
 _OVERSAMPLING = 2
+_CHECKED_AT = 64
 
 
 def read_image(data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None) -> DecodedImage:
@@ -86,9 +87,15 @@ def read_squares(
 
 
 def check_image(
-    data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None, at_least: int = 1
+    data: bytes,
+    name: str,
+    view: DicomView = DEFAULT_VIEW,
+    frame: int | None = None,
+    at_least: int = _CHECKED_AT,
 ) -> DecodedImage:
-    """Decode an image only to learn whether it can be, and its facts; a JPEG is decoded at 1/8 scale for that.
+    """Decode an image only to learn whether it can be, its facts, and how it looks from afar.
+
+    A JPEG is decoded at 1/8 scale for that, or at the scale that leaves its sides `at_least` pixels.
 
     Args:
         data: the whole file.
@@ -113,7 +120,7 @@ def check_images(
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    yield from _decode_each(data, name, 1, view, frame)
+    yield from _decode_each(data, name, _CHECKED_AT, view, frame)
 
 
 def _decode_each(data: bytes, name: str, at_least: int, view: DicomView, frame: int | None) -> Iterator[DecodedImage]:

@@ -14,7 +14,7 @@ import wara
 from wara.errors import InputError
 
 RECIPE, METRICS, HISTORY = "recipe.json", "metrics.json", "history.csv"
-SPLIT, PREDICTIONS, CARD = "split.csv", "predictions.csv", "card.md"
+SPLIT, PREDICTIONS, CARD, DECISIONS = "split.csv", "predictions.csv", "card.md", "decisions.json"
 CALIBRATION, NOVELTY = "calibration.json", "novelty.safetensors"
 ADAPTER, FIGURES, CHECKPOINT = "adapter", "figures", "checkpoint"
 FORMAT = 1

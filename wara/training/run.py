@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from wara.backbones import Backbone, load_backbone
 from wara.data.batches import Batches
 from wara.data.catalogue import Catalogue, read_catalogue
 from wara.data.checks import require_trainable
+from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from wara.data.ingest import ingest
+from wara.data.items import Item
 from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping, write_mapping
 from wara.data.pixels import PixelStore
 from wara.data.report import data_report
@@ -50,13 +53,30 @@ class _Study:
     catalogue: Catalogue
     store: PixelStore
     split: list[str]
+    decisions: list[Decision]
+
+    def places(self, side: str) -> list[int]:
+        return [place for place, name in enumerate(self.split) if name == side]
 
     def rows(self, side: str) -> list[int]:
-        return [row for row, name in enumerate(self.split) if name == side]
+        """The rows of the store; it holds images that a decision left out, too."""
+        row = {item.file: number for number, item in enumerate(self.store.catalogue.items)}
+        return [row[file] for file in self.files(side)]
 
     def targets(self, rows: list[int]) -> list[int]:
         index = {name: i for i, name in enumerate(self.catalogue.classes)}
-        return [index[self.catalogue.items[row].label] for row in rows]
+        return [index[item.label] for item in self.items(rows)]
+
+    def files(self, side: str) -> list[str]:
+        return [self.catalogue.items[place].file for place in self.places(side)]
+
+    def items(self, rows: list[int]) -> list[Item]:
+        """What is known of images, as it was decided, by their rows of the store."""
+        return [self._decided[self.store.catalogue.items[row].file] for row in rows]
+
+    @cached_property
+    def _decided(self) -> dict[str, Item]:
+        return {item.file: item for item in self.catalogue.items}
 
 
 def train(
@@ -69,6 +89,7 @@ def train(
     resume: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     cache: Path | None = None,
+    decisions: Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on a data set and write the RUN folder.
 
@@ -82,6 +103,8 @@ def train(
         resume: go on from the last epoch that the folder holds.
         on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
+        decisions: file of decisions about findings (see `wara.data.decisions`); they are applied before the split, and
+            kept with the run.
 
     Returns:
         What metrics.json holds.
@@ -100,17 +123,19 @@ def train(
             return finished
         _seed(recipe.seed, device)
         mapping = mapping or (kept_mapping(out) if resume else None)
-        study, backbone = _read(data, out, recipe, labels, mapping, cache, emit)
+        study, backbone = _read(data, out, recipe, labels, mapping, cache, decisions, emit)
         recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
         model = build(backbone, recipe).to(device)
-        report = data_report(study.catalogue, study.split)
+        report = data_report(study.catalogue, study.split, decisions=study.decisions)
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
         _write_recipe(out, recipe, backbone, study, device, resume)
         if mapping is not None:
             write_mapping(out / MAPPING_FILE, mapping)
+        if study.decisions:
+            write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
         outputs.write_history(out, fitted.history)
@@ -205,9 +230,11 @@ def _read(
     labels: Path | None,
     mapping: Mapping | None,
     cache: Path | None,
+    decided: Path | None,
     emit: Emit,
 ) -> tuple[_Study, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
+    decisions = [] if decided is None else read_decisions(decided)
     with open_source(data) as source:
         catalogue = read_catalogue(source, labels, mapping)
         require_trainable(catalogue)
@@ -224,11 +251,12 @@ def _read(
             on_progress=_reading(emit),
         )  # fmt: skip
     assert store is not None
+    catalogue = apply_decisions(catalogue, decisions)
     require_trainable(catalogue)
     split = make_split(catalogue, recipe.seed)
     torch.manual_seed(recipe.seed)  # the head's first values depend on the seed alone
     backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
-    return _Study(catalogue, store, split), backbone
+    return _Study(catalogue, store, split, decisions), backbone
 
 
 def _reading(emit: Emit) -> Callable[[int, int], None]:
@@ -289,7 +317,7 @@ def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, d
     rows["train"] = training_rows(rows["train"], recipe.seed)
     sides = {
         side: Side(
-            _batches(study, chosen, backbone, recipe, device), [study.catalogue.items[row] for row in chosen]
+            _batches(study, chosen, backbone, recipe, device), study.items(chosen)
         )
         for side, chosen in rows.items()
     }  # fmt: skip
@@ -318,6 +346,7 @@ def _write_recipe(
             "splits": {side: study.split.count(side) for side in SPLITS},
             "passed_over": len(catalogue.passed_over),
         },
+        "decisions": [decision.summary() for decision in study.decisions],
         "device_name": device_name(device),
         "packages": outputs.package_versions(),
     }  # fmt: skip
@@ -327,6 +356,7 @@ def _write_recipe(
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    before = {"decisions": [], **before}  # runs of earlier versions know of none
     differing = [key for key in now if key not in ("packages", "device", "device_name") and before.get(key) != now[key]]
     if differing:
         raise InputError(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from wara.data import data_report, ingest, make_split, open_source, read_catalogue, require_trainable
+from wara.data.decisions import apply_decisions
+from wara.data.findings import decide, find
 from wara.data.patients import patient_code
 
 pytestmark = pytest.mark.shared
@@ -73,3 +75,36 @@ def test_real_images_are_stored_in_one_channel_where_they_are_grey(tmp_path):
     assert store is not None
     assert (store.channels, len(store)) == (1, len(decoded.items))
     assert decoded.passed_over == ()
+
+
+def test_chest_xray_has_its_leaks_found_and_fixed_and_no_stranger_called_a_copy():
+    root = _data("chest_xray")
+    with open_source(root) as source:
+        catalogue, _ = ingest(source, read_catalogue(source))
+    split = make_split(catalogue, 0)
+    found = {finding.id: finding for finding in find(catalogue, split)}
+
+    leaks = found["leaks"].to_dict(catalogue.items, split)
+    assert "170 patients have images in the test part and in another one" in leaks["sentence"]
+    assert sum("test" in group.note for group in found["leaks"].groups) == 170
+    assert leaks["group_count"] == 435
+
+    # Thirty pictures are there twice or three times, byte by byte; all other X-rays are of somebody else.
+    exact = [group for name in ("copies-across", "copies-within") for group in found[name].groups]
+    assert (len(exact), sum(len(group.places) for group in exact)) == (30, 62)
+    assert {group.note for group in exact} == {"the same file"}
+    assert not any(finding.kind == "near-copies" for finding in found.values())
+
+    decision = decide(list(found.values()), catalogue.items, "leaks", "move")
+    moved = apply_decisions(catalogue, [decision])
+    assert "leaks" not in {finding.id for finding in find(moved, make_split(moved, 0))}
+    assert make_split(moved, 0).count("test") == 624 + 457
+
+
+def test_isic2017_has_lesions_twice_on_both_sides():
+    with open_source(_data("isic2017")) as source:
+        catalogue, _ = ingest(source, read_catalogue(source))
+    found = {finding.id: finding for finding in find(catalogue, make_split(catalogue, 0))}
+    assert {name: len(finding.groups) for name, finding in found.items() if "copies" in finding.kind} == {
+        "copies-across": 4, "near-copies-across": 6, "copies-within": 2, "near-copies-within": 5,
+    }  # fmt: skip
