@@ -168,6 +168,7 @@ def render_form(dataset: dict[str, Any], found: dict[str, Any]) -> str:
     """The form, filled in with what is set or guessed."""
     mapping = found["mapping"]
     back = "" if dataset["status"] == "mapping" else button("Leave it as it is", "unmap")
+    dropped = '<p class="hint">Decisions about findings so far are dropped with the labels.</p>' if back else ""
     names = "\n".join([f"{old} = {new}" for old, new in mapping.get("rename", {}).items()]
                       + [f"{old} =" for old in mapping.get("leave_out", [])])  # fmt: skip
     return (
@@ -179,7 +180,7 @@ def render_form(dataset: dict[str, Any], found: dict[str, Any]) -> str:
         f'<textarea id="f-names" name="names" rows="4" aria-describedby="h-names" spellcheck="false">{escape(names)}'
         '</textarea><span class="hint" id="h-names">As it stands in the data, an equals sign, the name to use: '
         "<code>0 = healthy</code>. With nothing after the equals sign the class is left out.</span></div></details>"
-        f'<div class="mapping-end"><button type="submit" class="button button-primary">{icon("check")}'
+        f'{dropped}<div class="mapping-end"><button type="submit" class="button button-primary">{icon("check")}'
         f"<span>Use these labels</span></button>{back}</div></form></section>"
     )
 

@@ -124,3 +124,23 @@ def test_training_goes_by_the_decisions_and_keeps_them(studio: Studio, settings:
         side: facts["images"] for side, facts in report_of(studio, dataset)["splits"].items()
     }
     assert "Decided on the findings of the data report" in next(run.rglob("card.md")).read_text()
+
+
+def test_other_labels_drop_the_decisions_about_the_former_ones(studio: Studio) -> None:
+    dataset = leaking(studio)
+    decide(studio, dataset, "copies-within", "drop")
+    assert len(report_of(studio, dataset)["decisions"]) == 1
+    by_name = {"source": "pattern", "pattern": "(?P<label>fine|coarse)_"}
+    answer = studio.http.put(f"{API}/datasets/{dataset['id']}/mapping", json=by_name)
+    assert answer.status_code == 202, answer.text
+    assert studio.checked(dataset["id"])["status"] == "ready"
+    assert report_of(studio, dataset)["decisions"] == []
+
+
+def test_nothing_is_decided_while_the_labels_are_not_known(studio: Studio) -> None:
+    images = {f"pile/{name.rpartition('/')[2]}": data for name, data in study(6).items()}
+    found = studio.upload(images).json()
+    assert found["status"] == "mapping"
+    assert_problem(decide(studio, found, "leaks", "move"), 409, "dataset-needs-mapping")
+    undone = studio.http.delete(f"{API}/datasets/{found['id']}/decisions/0")
+    assert_problem(undone, 409, "dataset-needs-mapping")

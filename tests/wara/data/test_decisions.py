@@ -52,6 +52,21 @@ def test_decisions_of_other_data_are_refused(data):
     assert (refused.value.code, refused.value.seen) == ("decision-files", "1: else.png")
 
 
+def test_a_decision_about_a_file_holds_for_its_frames_where_they_are_read_one_by_one(catalogue):
+    frames = [
+        Item(f"{name}#{n}", name[0], f"p {name}", "train", frame=n) for name in ("a.dcm", "b.dcm") for n in (1, 2)
+    ]
+    decided = apply_decisions(
+        catalogue(frames),
+        [Decision("x", "drop", {"a.dcm#2": None}, ""), Decision("x", "move", {"a.dcm": "test", "b.dcm#1": "val"}, "")],
+    )
+    assert [(item.file, item.split) for item in decided.items] == [
+        ("a.dcm#1", "test"), ("b.dcm#1", "val"), ("b.dcm#2", "train"),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="not in the data"):
+        apply_decisions(catalogue(frames), [Decision("x", "drop", {"a.dcm#3": None}, "")])
+
+
 ENTRY = {"finding": "leaks", "fix": "move", "files": {"a": "test"}, "when": "", "rules": 1}
 
 

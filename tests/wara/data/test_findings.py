@@ -163,3 +163,13 @@ def test_the_same_data_has_the_same_ids(leaking):
     catalogue, split, found = _find(leaking)
     again = [finding.to_dict(catalogue.items, split) for finding in find(catalogue, split)]
     assert again == [finding.to_dict(catalogue.items, split) for finding in found.values()]
+
+
+def test_frames_of_one_file_are_no_copies_of_each_other(items):
+    still = [
+        Item(f"{file}#{n}", "a", file, "train", f"{file}{n}", pixels="still", frame=n)
+        for file in ("one.dcm", "two.dcm")
+        for n in (1, 2)
+    ]
+    assert "copies-within" not in _find([*items, *still[:2]])[2]
+    assert "copies-within" in _find([*items, *still])[2]
