@@ -131,6 +131,22 @@ class Batch:
         self._writer = PartWriter(self, safe, self._folder / str(self._count))
         return self._writer
 
+    def adopt(self, name: str, path: Path) -> None:
+        """Take a file that is on this disk already, without copying it; it stays where it is until it is placed.
+
+        A second name of the file is placed where the disk can do so: should the server be killed in between, the first
+        one is still there.
+        """
+        self._count += 1
+        own = self._folder / str(self._count)
+        try:
+            own.hardlink_to(path)
+        except OSError:
+            own = path
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        self.files.append(StoredFile(safe_relative(name), path.stat().st_size, digest, own))
+
     def abandon(self) -> None:
         """Close a file that was begun and not ended."""
         if self._writer is not None:
@@ -177,14 +193,14 @@ class Storage:
         return self.root / "wara.db"
 
     def folder(self, kind: str, identifier: str) -> Path:
-        """Return the folder of one thing; ``kind`` is staging, datasets, jobs, models, backbones or scratch."""
+        """Return the folder of one thing; ``kind`` is staging, uploads, datasets, jobs, models, ..."""
         return self.root / kind / identifier
 
     def prepare(self) -> None:
         """Make the folders, readable by their owner alone, and drop what a stopped server left half done."""
         try:
             self._make_root()
-            for kind in ("staging", "datasets", "jobs", "models", "backbones", "scratch"):
+            for kind in ("staging", "uploads", "datasets", "jobs", "models", "backbones", "scratch"):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise InputError(
@@ -322,6 +338,7 @@ class Storage:
         target = self.folder("datasets", dataset_id)
         self.folder("staging", dataset_id).rename(target)
         shutil.rmtree(target / "incoming", ignore_errors=True)
+        shutil.rmtree(self.folder("uploads", dataset_id), ignore_errors=True)  # notes of what has entered it
         return target
 
     def move(self, source: Path, target: Path) -> None:
@@ -380,19 +397,29 @@ def _append_lines(path: Path, values: list[dict[str, Any]]) -> None:
             raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file so that it is there whole or not at all; ``durable`` also through a loss of power."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
+        if durable and fcntl is not None:  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write JSON so that it is there whole or not at all; ``durable`` also through a loss of power."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False).encode(), durable=durable)
 
 
 def read_json(path: Path) -> Any:
