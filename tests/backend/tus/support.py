@@ -50,9 +50,7 @@ class Sender:
         return answer.headers["location"]
 
     def patch(self, url: str, offset: int, data: bytes, **headers: str) -> Any:
-        return self.http.patch(
-            url, content=data, headers={**CHUNK, "Upload-Offset": str(offset), **{k: v for k, v in headers.items()}}
-        )
+        return self.http.patch(url, content=data, headers={**CHUNK, "Upload-Offset": str(offset)} | headers)
 
     def offset(self, url: str) -> int:
         answer = self.http.head(url, headers=VERSION)
