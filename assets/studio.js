@@ -238,13 +238,16 @@
     const bar = box.querySelector("progress");
     const text = box.querySelector("[data-part=text]");
     const alert = box.querySelector("[data-part=alert]");
-    const started = performance.now();
+    let started = 0, first = null;
     return {
       show(fraction, words) {
         box.dataset.state = "busy";
         bar.value = fraction;
+        // What was there before, of an upload that goes on, took no time now.
+        if (first === null) { first = fraction; started = performance.now(); }
         const spent = (performance.now() - started) / 1000;
-        const left = fraction > 0.02 && spent > 1 ? timeLeft((spent / fraction) * (1 - fraction)) : "";
+        const gone = fraction - first;
+        const left = gone > 0.02 && spent > 1 ? timeLeft((spent / gone) * (1 - fraction)) : "";
         text.textContent = left ? `${words} · ${left}` : words;
       },
       done(words) { box.dataset.state = "done"; text.textContent = words; alert.textContent = ""; },

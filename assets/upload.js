@@ -267,7 +267,8 @@
       if (name) start.append("name", name);
       if (labels()) start.append("labels", labels());
       const { id } = await send("/datasets", start);
-      remember([...remembered(), { mark, dataset: id, files: files.length, bytes: files.reduce((sum, item) => sum + item.file.size, 0) }]);
+      const zip = files.length === 1 && /\.zip$/i.test(files[0].path);
+      remember([...remembered(), { mark, dataset: id, zip, files: files.length, bytes: files.reduce((sum, item) => sum + item.file.size, 0) }]);
       return { id, names: [], refused: [], refused_count: 0, unfinished: [], files: 0 };
     }
 
@@ -360,14 +361,16 @@
         }
         if (there.status !== "receiving") { forget(entry.dataset); continue; }
         if (control) return;
-        part("offer-text").textContent = `“${there.name}” was not sent to its end. Choose the folder again to go on: `
+        part("offer-text").textContent = `“${there.name}” was not sent to its end. Choose the ${entry.zip ? "zip" : "folder"} again to go on: `
           + `${count(there.files)} of ${plural(entry.files, "file")} have arrived (${megabytes(there.bytes)} of ${megabytes(entry.bytes)}).`;
         part("offer").dataset.dataset = entry.dataset;
+        part("offer").dataset.zip = entry.zip ? "yes" : "";
         part("offer").hidden = false;
         return;
       }
       part("offer").hidden = true;
     }
+    part("again").addEventListener("click", () => part(part("offer").dataset.zip ? "zip" : "folder").click());
     part("discard").addEventListener("click", async () => {
       await remove(part("offer").dataset.dataset);
       trigger(event, { id: "" });

@@ -14,7 +14,7 @@ ARRIVAL = """
   <div class="offer" data-part="offer" id="upload-offer" role="status" hidden>
     <p data-part="offer-text"></p>
     <div class="zone-buttons">
-      <label class="button button-quiet button-small" for="upload-folder">Choose the folder again</label>
+      <button type="button" class="button button-quiet button-small" data-part="again">Choose it again</button>
       <button type="button" class="button button-quiet button-small" data-part="discard">Delete what arrived</button>
     </div>
   </div>

@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from backend.intake import STALE_UPLOAD, Intake
-from backend.problems import RequestRefused, disk_full, is_disk_full
+from backend.problems import RequestRefused, disk_full, is_disk_full, not_found
 from backend.settings import MEGABYTE
 from backend.storage import Batch, Storage, StoredFile, safe_relative
 from backend.tus import pack, protocol
@@ -206,6 +206,11 @@ class Uploads:
         if upload.taken:
             return upload
         used = self.intake.accepts(upload.dataset_id)
+        if not self.store.data(upload).exists():  # moved, on a disk without second names, when the server was killed
+            if upload.path in {entry["name"] for entry in self.storage.manifest(upload.dataset_id)}:
+                return self.store.mark_taken(upload)
+            self.store.remove(upload)
+            raise not_found("upload", upload.id)
         with self.storage.scratch(used_bytes=used) as batch:
             try:
                 refused = self._fill(batch, upload)

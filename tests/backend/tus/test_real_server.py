@@ -18,9 +18,11 @@ from tests.backend.tus.support import Sender, checksum, packed
 
 MEBIBYTE = 1024 * 1024
 # The server as it is started, but for torch, which it would import at an unknown moment.
-WITHOUT_WARM_UP = (
-    "import sys, backend.main, backend.__main__ as it; backend.main.WARM_UP_AFTER_S = 1e6; sys.exit(it.main())"
-)
+WITHOUT_WARM_UP = """
+import sys, backend.__main__, backend.main
+backend.main.WARM_UP_AFTER_S = 1e6
+sys.exit(backend.__main__.main())
+"""
 
 
 @pytest.fixture
