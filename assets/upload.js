@@ -72,11 +72,12 @@
 
   // ---- what is sent together ---------------------------------------------------------------------
   // Small files share a pack: one line of JSON with names and sizes, then their bytes. Large ones go alone, by pieces.
+  // The same files always make the same units, so that what has arrived is known by keys, without any names.
   function units(files) {
     const packs = [];
     const large = [];
     let bytes = 0;
-    for (const item of files) {
+    for (const item of [...files].sort((one, other) => (one.path < other.path ? -1 : 1))) {
       if (item.file.size >= CHUNK_BYTES || /\.zip$/i.test(item.path)) { large.push([item]); continue; }
       const last = packs[packs.length - 1];
       if (!last || last.length >= PACK_FILES || bytes + item.file.size > CHUNK_BYTES) { packs.push([]); bytes = 0; }
@@ -248,7 +249,7 @@
     async function beginOrGoOn(files, mark, name, line) {
       for (const entry of remembered().filter((known) => known.mark === mark)) {
         try {
-          const there = await steadily(control, line, () => get(`/datasets/${encodeURIComponent(entry.dataset)}/arrived?names=true`));
+          const there = await steadily(control, line, () => get(`/datasets/${encodeURIComponent(entry.dataset)}/arrived`));
           if (there.status === "receiving") {
             if (labels()) {
               const change = new FormData();
@@ -269,7 +270,7 @@
       const { id } = await send("/datasets", start);
       const zip = files.length === 1 && /\.zip$/i.test(files[0].path);
       remember([...remembered(), { mark, dataset: id, zip, files: files.length, bytes: files.reduce((sum, item) => sum + item.file.size, 0) }]);
-      return { id, names: [], refused: [], refused_count: 0, unfinished: [], files: 0 };
+      return { id, taken: [], unfinished: [] };
     }
 
     async function sendFiles(files, name, line) {
@@ -279,13 +280,12 @@
       const path = `/datasets/${encodeURIComponent(id)}`;
       trigger(event, { id });
       try {
-        const arrived = new Set([...there.names, ...there.refused.map((entry) => entry.file)]);
-        const rest = files.filter((item) => !arrived.has(item.path));
+        const taken = new Set(there.taken);
         const known = new Map(there.unfinished.map((entry) => [entry.key, entry]));
-        let sent = files.length - rest.length;
-        let bytes = total - rest.reduce((sum, item) => sum + item.file.size, 0);
+        let sent = 0, bytes = 0;
         const refused = [];
-        for (const unit of units(rest)) {
+        for (const unit of units(files)) {
+          if (taken.has(unit.key)) { sent += unit.items.length; bytes += unit.weight; continue; }
           const before = known.get(unit.key);
           if (before && before.length === unit.body.size) unit.url = before.url;
           const onBytes = (now) => {

@@ -74,12 +74,16 @@ def safe_relative(name: str) -> str:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed."""
+    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed.
+
+    ``origin`` is the upload that it came by, where that could be asked about once more.
+    """
 
     name: str
     size: int
     digest: str
     path: Path
+    origin: str = ""
 
 
 class PartWriter:
@@ -103,7 +107,9 @@ class PartWriter:
     def close(self) -> None:
         """End the file and hand it to its batch."""
         self._file.close()
-        self._batch.files.append(StoredFile(self._name, self._size, self._hash.hexdigest(), self._path))
+        self._batch.files.append(
+            StoredFile(self._name, self._size, self._hash.hexdigest(), self._path, self._batch.origin)
+        )
 
     def abandon(self) -> None:
         """Close without keeping."""
@@ -116,6 +122,7 @@ class Batch:
 
     def __init__(self, storage: Storage, folder: Path, allowance: int) -> None:
         self.files: list[StoredFile] = []
+        self.origin = ""
         self._storage = storage
         self._folder = folder
         self._allowance = allowance
@@ -145,7 +152,7 @@ class Batch:
             own = path
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        self.files.append(StoredFile(safe_relative(name), path.stat().st_size, digest, own))
+        self.files.append(StoredFile(safe_relative(name), path.stat().st_size, digest, own, self.origin))
 
     def abandon(self) -> None:
         """Close a file that was begun and not ended."""
@@ -309,7 +316,11 @@ class Storage:
                     placed.append((target, file.path))
                 _append_lines(
                     staging / MANIFEST_FILE,
-                    [{"name": file.name, "size": file.size, "digest": file.digest} for file in files],
+                    [
+                        {"name": file.name, "size": file.size, "digest": file.digest}
+                        | ({"origin": file.origin} if file.origin else {})
+                        for file in files
+                    ],
                 )
             except BaseException:
                 for target, origin in reversed(placed):
@@ -317,7 +328,7 @@ class Storage:
                 raise
 
     def manifest(self, dataset_id: str) -> list[dict[str, Any]]:
-        """Return what an upload has received so far: dicts of name, size (bytes) and digest."""
+        """Return what an upload has received so far: dicts of name, size (bytes), digest, perhaps origin."""
         path = self.folder("staging", dataset_id) / MANIFEST_FILE
         if not path.exists():
             return []

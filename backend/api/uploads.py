@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -49,25 +49,21 @@ class UnfinishedUpload(BaseModel):
 
 
 class ArrivedOut(BaseModel):
-    """What of a data set has arrived."""
+    """What of a data set has arrived; ``taken`` are the keys of the uploads that it came by."""
 
     id: str
     name: str
     status: str
     files: int
     bytes: int
-    names: list[str] | None
+    taken: list[str]
     refused_count: int
     refused: list[RefusedFile]
     unfinished: list[UnfinishedUpload]
 
 
 @router.get("/datasets/{dataset_id}/arrived")
-def get_arrived(
-    dataset: DatasetDep,
-    uploads: UploadsDep,
-    names: Annotated[bool, Query(description="also list the paths of all files that have arrived")] = False,
-) -> ArrivedOut:
+def get_arrived(dataset: DatasetDep, uploads: UploadsDep) -> ArrivedOut:
     """Say what of a data set that is being uploaded has arrived, what was refused, and what can be gone on with."""
     found = uploads.arrived(dataset.id)
     return ArrivedOut(
@@ -76,7 +72,7 @@ def get_arrived(
         status=dataset.state,
         files=len(found.entries),
         bytes=sum(entry["size"] for entry in found.entries) + sum(upload.offset for upload in found.unfinished),
-        names=[entry["name"] for entry in found.entries] if names else None,
+        taken=found.taken,
         refused_count=len(found.refused),
         refused=[RefusedFile.model_validate(entry) for entry in found.refused[:SHOWN_REFUSED]],
         unfinished=[

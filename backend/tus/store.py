@@ -120,6 +120,11 @@ class UploadStore:
                 found.append(upload)
         return found
 
+    def taken_keys(self, dataset_id: str) -> list[str]:
+        """Return the keys of the uploads whose files have entered a data set that still receives."""
+        notes = sorted((self.storage.folder(KIND, dataset_id) / TAKEN_FOLDER).glob("*.json"))
+        return [upload.key for upload in map(self._read, notes) if upload is not None]
+
     def data(self, upload: Upload) -> Path:
         """Return the file that holds an upload's bytes."""
         return self._folder(upload.id) / DATA_FILE
@@ -135,7 +140,7 @@ class UploadStore:
 
         The note stays until the data set is finished or deleted: a sender that did not hear of its success asks again.
         """
-        upload = replace(upload, taken=True)
+        upload = replace(upload, taken=True, path=None)
         note = self._taken_note(upload.id)
         with suppress(FileNotFoundError):  # the data set is gone or finished: nobody will ask
             note.parent.mkdir(exist_ok=True)

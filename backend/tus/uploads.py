@@ -34,10 +34,11 @@ SHOWN_REFUSED = 1000
 
 @dataclass(frozen=True)
 class Arrived:
-    """What of a data set has arrived: its files, and those that were refused, each with its reason."""
+    """What of a data set has arrived: its files, those that were refused, and the keys of the uploads taken in."""
 
     entries: list[dict[str, Any]]
     refused: list[dict[str, str]]
+    taken: list[str]
     unfinished: list[Upload]
 
 
@@ -125,7 +126,11 @@ class Uploads:
         if not upload.whole or upload.taken:
             return upload
         with self.store.claim(identifier):
-            return self._take_in(self.store.load(identifier))
+            upload = self.store.load(identifier)
+            # Killed after its files had entered: what is there is not looked at by content, which may be changed since.
+            if any(entry.get("origin") == upload.id for entry in self.storage.manifest(upload.dataset_id)):
+                return self.store.mark_taken(upload)
+            return self._take_in(upload)
 
     def remove(self, identifier: str) -> None:
         """Delete an upload; files that have entered the data set stay there.
@@ -158,7 +163,7 @@ class Uploads:
         with self.storage.lock(dataset_id):
             entries = self.storage.manifest(dataset_id)
             refused = _read_refused(self._refused_file(dataset_id))
-        return Arrived(entries, refused, self.store.unfinished(dataset_id))
+        return Arrived(entries, refused, self.store.taken_keys(dataset_id), self.store.unfinished(dataset_id))
 
     def _refused_file(self, dataset_id: str) -> Path:
         staging = self.storage.folder("staging", dataset_id)
@@ -207,11 +212,10 @@ class Uploads:
             return upload
         used = self.intake.accepts(upload.dataset_id)
         if not self.store.data(upload).exists():  # moved, on a disk without second names, when the server was killed
-            if upload.path in {entry["name"] for entry in self.storage.manifest(upload.dataset_id)}:
-                return self.store.mark_taken(upload)
             self.store.remove(upload)
             raise not_found("upload", upload.id)
         with self.storage.scratch(used_bytes=used) as batch:
+            batch.origin = upload.id
             try:
                 refused = self._fill(batch, upload)
             except RequestRefused as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.backend.support import API, Studio
@@ -32,8 +33,9 @@ def checksum(data: bytes, algorithm: str = "sha256") -> dict[str, str]:
 class Sender:
     """Sends to one server by the protocol."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, folder: Path) -> None:
         self.http = studio.http
+        self.folder = folder
 
     def dataset(self, **fields: str) -> str:
         answer = self.http.post(f"{API}/datasets", files={"finish": (None, "false")}, data=fields)
@@ -64,7 +66,12 @@ class Sender:
         return url
 
     def arrived(self, dataset: str) -> dict[str, Any]:
-        return self.http.get(f"{API}/datasets/{dataset}/arrived", params={"names": True}).json()
+        return self.http.get(f"{API}/datasets/{dataset}/arrived").json()
+
+    def names(self, dataset: str) -> list[str]:
+        """What has arrived, as the server lists it for itself."""
+        manifest = self.folder / "staging" / dataset / "manifest.jsonl"
+        return [json.loads(line)["name"] for line in manifest.read_text().splitlines()] if manifest.exists() else []
 
     def finish(self, dataset: str) -> Any:
         return self.http.post(f"{API}/datasets/{dataset}/finish")

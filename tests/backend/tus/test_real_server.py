@@ -53,7 +53,7 @@ def begin_patch(studio: Studio, url: str, offset: int, length: int, **headers: s
 
 def test_a_server_killed_while_bytes_come_goes_on_from_those_that_count(server: Server) -> None:
     studio = server.start()
-    sender = Sender(studio)
+    sender = Sender(studio, server.folder)
     archive = make_zip(study() | {"study/fine/noise.bin": noise(1, 24 * MEBIBYTE)})
     dataset = sender.dataset()
     url = sender.begun(dataset, len(archive), path="scans.zip")
@@ -69,16 +69,16 @@ def test_a_server_killed_while_bytes_come_goes_on_from_those_that_count(server: 
         wait_until(lambda: data.stat().st_size > 3 * MEBIBYTE)
         server.stop(signal.SIGKILL)
     studio = server.start()
-    sender = Sender(studio)
+    sender = Sender(studio, server.folder)
     assert sender.offset(url) == 3 * MEBIBYTE
-    assert sender.arrived(dataset)["names"] == ["beside/1.png"]
+    assert sender.names(dataset) == ["beside/1.png"]
 
     # Without: what was written through counts, at most eight mebibytes are lost.
     with begin_patch(studio, url, 3 * MEBIBYTE, len(archive) - 3 * MEBIBYTE) as connection:
         connection.sendall(archive[3 * MEBIBYTE : 14 * MEBIBYTE])
         wait_until(lambda: sender.offset(url) > 3 * MEBIBYTE)
         server.stop(signal.SIGKILL)
-    sender = Sender(server.start())
+    sender = Sender(server.start(), server.folder)
     offset = sender.offset(url)
     assert 11 * MEBIBYTE <= offset <= 14 * MEBIBYTE
     assert_problem(sender.patch(url, 14 * MEBIBYTE + 1, b"x"), 409, "wrong-offset")
@@ -89,7 +89,7 @@ def test_a_server_killed_while_bytes_come_goes_on_from_those_that_count(server: 
 
 def test_a_connection_that_breaks_leaves_the_upload_free_to_be_gone_on_with(server: Server) -> None:
     studio = server.start()
-    sender = Sender(studio)
+    sender = Sender(studio, server.folder)
     dataset = sender.dataset()
     data = noise(2, 4 * MEBIBYTE)
     url = sender.begun(dataset, len(data), path="a/1.png")
@@ -114,7 +114,7 @@ def test_memory_stays_flat_while_300_mb_arrive(server: Server, monkeypatch: pyte
     )
     studio = server.start()
     wait_until(lambda: studio.http.get(f"{API}/health").json()["device"])
-    sender = Sender(studio)
+    sender = Sender(studio, server.folder)
     dataset = sender.dataset()
     sender.send(dataset, packed({f"first/{number}.png": noise(number, 100_000) for number in range(80)}))
     process = psutil.Process(server.process.pid)
