@@ -291,7 +291,7 @@
           const onBytes = (now) => {
             if (control?.paused) return;
             line.show((bytes + Math.min(now, unit.weight)) / (total || 1),
-              `${count(sent)} of ${plural(files.length, "file")} arrived · ${megabytes(Math.min(total, bytes + now))} of ${megabytes(total)}`);
+              `${count(sent)} of ${plural(files.length, "file")} arrived · ${megabytes(Math.min(total, bytes + now))} of ${megabytes(total)} sent`);
           };
           onBytes(before && unit.url ? Math.max(0, before.offset - unit.head) : 0);
           try {

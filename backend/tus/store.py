@@ -246,9 +246,12 @@ class ChunkWriter:
         self._keep()
         return self.upload
 
-    def break_off(self) -> None:
-        """End a request whose connection broke: what came counts, unless a checksum was to prove it."""
-        if self._checksum is None and self._end > self.upload.offset:
+    def break_off(self, rest: bytes) -> None:
+        """End a request whose connection broke: what came counts, the ``rest`` too, unless a checksum was to prove it."""
+        if self._checksum is not None:
+            return
+        self.write(rest)
+        if self._end > self.upload.offset:
             self._keep()
 
     def close(self) -> None:

@@ -185,8 +185,8 @@ class Uploads:
         if upload.taken:
             return upload
         writer = await run_in_threadpool(ChunkWriter, self.store, upload, checksum)
+        buffer = bytearray()
         try:
-            buffer = bytearray()
             async for data in _unless_stalled(stream):
                 buffer += data
                 if len(buffer) >= WRITE_BYTES:
@@ -195,7 +195,7 @@ class Uploads:
             await run_in_threadpool(writer.write, bytes(buffer))
             return await run_in_threadpool(writer.finish)
         except (ClientDisconnect, TimeoutError) as error:
-            await run_in_threadpool(writer.break_off)
+            await run_in_threadpool(writer.break_off, bytes(buffer))
             if isinstance(error, ClientDisconnect):
                 raise
             raise _stalled() from error
