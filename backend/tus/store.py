@@ -247,7 +247,7 @@ class ChunkWriter:
         return self.upload
 
     def break_off(self, rest: bytes) -> None:
-        """End a request whose connection broke: what came counts, the ``rest`` too, unless a checksum was to prove it."""
+        """End a request whose connection broke: what came counts, ``rest`` too, unless a checksum was to prove it."""
         if self._checksum is not None:
             return
         self.write(rest)
