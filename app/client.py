@@ -110,6 +110,10 @@ class Backend:
         """Data sets, newest first."""
         return _newest_first((await self._json("datasets"))["items"])
 
+    async def arrived(self, dataset_id: str) -> dict[str, Any]:
+        """What of a data set that is being sent has arrived, and what was refused."""
+        return cast("dict[str, Any]", await self._json("datasets", dataset_id, "arrived"))
+
     async def dataset(self, dataset_id: str) -> dict[str, Any]:
         """One data set."""
         return cast("dict[str, Any]", await self._json("datasets", dataset_id))

@@ -20,6 +20,7 @@ from app.pages import analyse, classify, data, models, train
 PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
 PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
 STATIC = "/studio"
+SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js")
 
 
 def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
@@ -63,13 +64,14 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """Style sheet and script of the page; the address changes with the content, so no old copy is used."""
-    addresses = []
-    for name in ("style.css", "studio.js"):
+    """Style sheet and scripts of the page; an address changes with its content, so no old copy is used."""
+
+    def address(name: str) -> str:
         stamp = hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
-        addresses.append(f".{STATIC}/{name}?v={stamp}")
-    style, script = addresses
-    return f'<link rel="stylesheet" href="{style}"><script src="{script}"></script>'
+        return f".{STATIC}/{name}?v={stamp}"
+
+    scripts = "".join(f'<script src="{address(name)}"></script>' for name in SCRIPTS)
+    return f'<link rel="stylesheet" href="{address("style.css")}">{scripts}'
 
 
 def build(backend: Backend) -> gr.Blocks:

@@ -1,10 +1,8 @@
-// What the page does in the browser: theme, navigation, forms, dialogs, uploads, local previews.
+// What the page does in the browser: theme, navigation, forms, dialogs, local previews. Uploads: see upload.js.
 // Python renders every page; this file only carries files to the API and events to Python.
 (() => {
   "use strict";
   const API = "/api/v1";
-  const BATCH_FILES = 100;
-  const BATCH_BYTES = 64 * 1024 * 1024;
   const PREDICT_FILES = 16;
   const PAGES = ["data", "train", "classify", "analyse", "models"];
 
@@ -235,134 +233,27 @@
       take(await dropped(event));
     });
   }
-  function batches(files) {
-    const all = [[]];
-    let bytes = 0;
-    for (const item of files) {
-      const last = all[all.length - 1];
-      if (last.length && (last.length >= BATCH_FILES || bytes + item.file.size > BATCH_BYTES)) { all.push([]); bytes = 0; }
-      all[all.length - 1].push(item);
-      bytes += item.file.size;
-    }
-    return all;
-  }
   // A progress line: bar, what is happening, how far, how long.
   function meter(box) {
     const bar = box.querySelector("progress");
     const text = box.querySelector("[data-part=text]");
     const alert = box.querySelector("[data-part=alert]");
-    const started = performance.now();
+    let started = 0, first = null;
     return {
       show(fraction, words) {
         box.dataset.state = "busy";
         bar.value = fraction;
+        // What was there before, of an upload that goes on, took no time now.
+        if (first === null) { first = fraction; started = performance.now(); }
         const spent = (performance.now() - started) / 1000;
-        const left = fraction > 0.02 && spent > 1 ? timeLeft((spent / fraction) * (1 - fraction)) : "";
+        const gone = fraction - first;
+        const left = gone > 0.02 && spent > 1 ? timeLeft((spent / gone) * (1 - fraction)) : "";
         text.textContent = left ? `${words} · ${left}` : words;
       },
       done(words) { box.dataset.state = "done"; text.textContent = words; alert.textContent = ""; },
       fail(sentence) { box.dataset.state = "failed"; alert.textContent = sentence; text.textContent = ""; },
       idle() { box.dataset.state = ""; text.textContent = ""; alert.textContent = ""; },
     };
-  }
-
-  // ---- page Data: a folder or a zip --------------------------------------------------------------------
-  function upload(element, trigger, event) {
-    const part = (name) => element.querySelector(`[data-part=${name}]`);
-    const box = part("meter");
-    let stop = null;
-
-    async function run(task) {
-      if (stop) return;
-      stop = new AbortController();
-      element.firstElementChild.setAttribute("aria-busy", "true");
-      const line = meter(box);
-      try {
-        const made = await task(line, stop.signal);
-        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. The images of “${made.name}” are now being checked.`);
-        trigger(event, { id: made.id });
-      } catch (error) {
-        if (!(error instanceof Problem)) console.warn(error);
-        if (error.body?.code === "stopped") line.idle();
-        else line.fail(error instanceof Problem ? error.message : "The browser could not read these files. Choose them again.");
-        if (error.body?.existing) trigger(event, { id: String(error.body.existing) });
-        else trigger(event, { id: "" });
-      } finally {
-        stop = null;
-        element.firstElementChild.removeAttribute("aria-busy");
-        for (const input of element.querySelectorAll("input[type=file]")) input.value = "";
-      }
-    }
-    const labels = () => element.querySelector("input[name=labels]").value.trim();
-
-    // What was half sent is of no use to anybody. A connection that broke may be back a moment later.
-    async function remove(id) {
-      for (const wait of [0, 1000, 3000]) {
-        await new Promise((resolve) => setTimeout(resolve, wait));
-        try {
-          await send(`/datasets/${encodeURIComponent(id)}`, null, { method: "DELETE" });
-          return;
-        } catch (error) {
-          if (error.status >= 400 && error.status < 500) return; // gone already, or in use after all
-        }
-      }
-    }
-    async function sendFiles(files, name, line, signal) {
-      const total = files.reduce((sum, item) => sum + item.file.size, 0) || 1;
-      const start = new FormData();
-      start.append("finish", "false");
-      if (name) start.append("name", name);
-      if (labels()) start.append("labels", labels());
-      // Made before any file is sent, and not to be stopped: from here on the id is known, and all of it can be removed.
-      const { id } = await send("/datasets", start);
-      const path = `/datasets/${encodeURIComponent(id)}`;
-      const leave = () => fetch(API + path, { method: "DELETE", keepalive: true });
-      window.addEventListener("pagehide", leave);
-      let sent = 0, bytes = 0;
-      try {
-        for (const batch of batches(files)) {
-          const body = new FormData();
-          for (const item of batch) body.append("files", item.file, item.path);
-          const weight = batch.reduce((sum, item) => sum + item.file.size, 0);
-          const onBytes = (loaded) => line.show((bytes + Math.min(loaded, weight)) / total,
-            `Sending ${count(sent)} of ${plural(files.length, "file")} · ${megabytes(Math.min(total, bytes + loaded))} of ${megabytes(total)}`);
-          onBytes(0);
-          await send(`${path}/files`, body, { onBytes, signal });
-          sent += batch.length;
-          bytes += weight;
-        }
-      } catch (error) {
-        await remove(id);
-        throw error;
-      } finally {
-        window.removeEventListener("pagehide", leave);
-      }
-      line.show(1, `Sent ${plural(files.length, "file")}`);
-      try {
-        return await send(`${path}/finish`, null, { signal });
-      } catch (error) {
-        // A refusal (4xx) says that the server itself has removed what it cannot use.
-        if (!(error.status >= 400 && error.status < 500)) await remove(id);
-        throw error;
-      }
-    }
-    function sendFolder(found, line, signal) {
-      const files = found.filter((item) => wanted(item.path));
-      if (!files.length) {
-        throw new Problem("This folder holds no files. Choose the folder that holds one sub-folder of images for each class.");
-      }
-      const name = files[0].path.includes("/") ? files[0].path.split("/")[0] : "";
-      return sendFiles(files, name, line, signal);
-    }
-    function take(found) {
-      const zips = found.filter((item) => /\.zip$/i.test(item.path));
-      if (found.length === 1 && zips.length === 1) run((line, signal) => sendFiles(zips, zips[0].file.name.replace(/\.zip$/i, ""), line, signal));
-      else run((line, signal) => sendFolder(found, line, signal));
-    }
-    part("folder").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }))));
-    part("zip").addEventListener("change", (change) => { if (change.target.files.length) take([{ file: change.target.files[0], path: change.target.files[0].name }]); });
-    part("stop").addEventListener("click", () => stop?.abort());
-    dropZone(part("zone"), take);
   }
 
   // ---- page Train: a weights file ------------------------------------------------------------------------
@@ -538,5 +429,7 @@
     showPage(false);
   }
 
-  window.studio = { actions, form, upload, weights, classify, demoImages, localPreviews, explain, header };
+  // The upload of data sets has a script of its own, upload.js.
+  const tools = { API, Problem, send, meter, wanted, dropZone, count, megabytes, plural };
+  window.studio = { actions, form, weights, classify, demoImages, localPreviews, explain, header, tools };
 })();

@@ -36,7 +36,8 @@ from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
 from wara.data.sources import open_source
 from wara.errors import InputError
 
-STALE_UPLOAD = timedelta(days=1)
+# From Friday evening to Monday morning.
+STALE_UPLOAD = timedelta(days=3)
 SWEEP_SECONDS = 60.0
 WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
 DECISIONS_FILE = "decisions.json"
@@ -83,7 +84,7 @@ class Intake:
             unexpected(error)
 
     def sweep(self) -> None:
-        """Drop uploads that nobody has gone on with for a day, and check what waits for its check."""
+        """Drop uploads that nobody has gone on with for three days, and check what waits for its check."""
         with self.database.session() as session:
             old = now() - STALE_UPLOAD
             stale = session.scalars(select(Dataset.id).where(Dataset.state == "receiving", Dataset.updated < old)).all()
@@ -105,6 +106,7 @@ class Intake:
     def _forget(self, dataset_id: str) -> None:
         """Remove the files of a data set whose row is gone."""
         self._received.pop(dataset_id, None)
+        self.storage.remove("uploads", dataset_id)
         self.storage.remove("staging", dataset_id)
         self.storage.remove("datasets", dataset_id)
 
@@ -134,6 +136,13 @@ class Intake:
                 self.storage.drop_unlisted(dataset_id)
                 self._received[dataset_id] = sum(entry["size"] for entry in self.storage.manifest(dataset_id))
             return self._received[dataset_id]
+
+    def touch(self, dataset_id: str) -> None:
+        """Note that a data set's upload goes on, so that it is not dropped as left behind."""
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is not None:
+                dataset.updated = now()
 
     def add(self, dataset_id: str, batch: Batch, name: str | None = None, labels: str | None = None) -> None:
         """Keep a batch's files, all of them or none.

@@ -30,6 +30,7 @@ from backend.jobs.supervisor import Supervisor
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
+from backend.tus.uploads import Uploads
 from wara import __version__
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _assemble(settings: Settings) -> Parts:
         backbones=BackboneRegistry(settings, database, storage),
         predictors=PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device)),
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
+        uploads=Uploads(storage, intake),
     )
 
 

@@ -74,12 +74,16 @@ def safe_relative(name: str) -> str:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed."""
+    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed.
+
+    ``origin`` is the upload that it came by, where that could be asked about once more.
+    """
 
     name: str
     size: int
     digest: str
     path: Path
+    origin: str = ""
 
 
 class PartWriter:
@@ -103,7 +107,9 @@ class PartWriter:
     def close(self) -> None:
         """End the file and hand it to its batch."""
         self._file.close()
-        self._batch.files.append(StoredFile(self._name, self._size, self._hash.hexdigest(), self._path))
+        self._batch.files.append(
+            StoredFile(self._name, self._size, self._hash.hexdigest(), self._path, self._batch.origin)
+        )
 
     def abandon(self) -> None:
         """Close without keeping."""
@@ -116,6 +122,7 @@ class Batch:
 
     def __init__(self, storage: Storage, folder: Path, allowance: int) -> None:
         self.files: list[StoredFile] = []
+        self.origin = ""
         self._storage = storage
         self._folder = folder
         self._allowance = allowance
@@ -130,6 +137,22 @@ class Batch:
         self._count += 1
         self._writer = PartWriter(self, safe, self._folder / str(self._count))
         return self._writer
+
+    def adopt(self, name: str, path: Path) -> None:
+        """Take a file that is on this disk already, without copying it; it stays where it is until it is placed.
+
+        A second name of the file is placed where the disk can do so: should the server be killed in between, the first
+        one is still there.
+        """
+        self._count += 1
+        own = self._folder / str(self._count)
+        try:
+            own.hardlink_to(path)
+        except OSError:
+            own = path
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        self.files.append(StoredFile(safe_relative(name), path.stat().st_size, digest, own, self.origin))
 
     def abandon(self) -> None:
         """Close a file that was begun and not ended."""
@@ -177,14 +200,14 @@ class Storage:
         return self.root / "wara.db"
 
     def folder(self, kind: str, identifier: str) -> Path:
-        """Return the folder of one thing; ``kind`` is staging, datasets, jobs, models, backbones or scratch."""
+        """Return the folder of one thing; ``kind`` is staging, uploads, datasets, jobs, models, ..."""
         return self.root / kind / identifier
 
     def prepare(self) -> None:
         """Make the folders, readable by their owner alone, and drop what a stopped server left half done."""
         try:
             self._make_root()
-            for kind in ("staging", "datasets", "jobs", "models", "backbones", "scratch"):
+            for kind in ("staging", "uploads", "datasets", "jobs", "models", "backbones", "scratch"):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise InputError(
@@ -293,7 +316,11 @@ class Storage:
                     placed.append((target, file.path))
                 _append_lines(
                     staging / MANIFEST_FILE,
-                    [{"name": file.name, "size": file.size, "digest": file.digest} for file in files],
+                    [
+                        {"name": file.name, "size": file.size, "digest": file.digest}
+                        | ({"origin": file.origin} if file.origin else {})
+                        for file in files
+                    ],
                 )
             except BaseException:
                 for target, origin in reversed(placed):
@@ -301,7 +328,7 @@ class Storage:
                 raise
 
     def manifest(self, dataset_id: str) -> list[dict[str, Any]]:
-        """Return what an upload has received so far: dicts of name, size (bytes) and digest."""
+        """Return what an upload has received so far: dicts of name, size (bytes), digest, perhaps origin."""
         path = self.folder("staging", dataset_id) / MANIFEST_FILE
         if not path.exists():
             return []
@@ -322,6 +349,7 @@ class Storage:
         target = self.folder("datasets", dataset_id)
         self.folder("staging", dataset_id).rename(target)
         shutil.rmtree(target / "incoming", ignore_errors=True)
+        shutil.rmtree(self.folder("uploads", dataset_id), ignore_errors=True)  # notes of what has entered it
         return target
 
     def move(self, source: Path, target: Path) -> None:
@@ -380,19 +408,29 @@ def _append_lines(path: Path, values: list[dict[str, Any]]) -> None:
             raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file so that it is there whole or not at all; ``durable`` also through a loss of power."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
+        if durable and fcntl is not None:  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write JSON so that it is there whole or not at all; ``durable`` also through a loss of power."""
+    write_atomically(path, json.dumps(value, ensure_ascii=False).encode(), durable=durable)
 
 
 def read_json(path: Path) -> Any:

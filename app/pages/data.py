@@ -9,6 +9,7 @@ import gradio as gr
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import mapping
+from app.components.arrival import ARRIVAL, render_receiving
 from app.components.events import listen
 from app.components.findings import render_decisions, render_findings
 from app.components.html import alert, alerts, bar, button, empty, escape, icon, page_head, panel, table, tile
@@ -41,12 +42,7 @@ UPLOAD = f"""
     <button type="button" class="button button-quiet" data-action="demo" id="data-demo"
       aria-describedby="data-demo-hint">{icon("image")}<span>Try the demo</span></button>
   </div>
-  <div class="meter" data-part="meter" id="upload-meter">
-    <progress max="1" value="0" aria-label="Upload"></progress>
-    <div class="meter-line"><span data-part="text" role="status"></span>
-      <button type="button" class="button button-quiet button-small" data-part="stop">Stop</button></div>
-    <p class="meter-alert" data-part="alert" role="alert"></p>
-  </div>
+  {ARRIVAL}
   <details class="fold"><summary>Other ways to lay out the folder</summary>
     <pre class="layout" role="region" tabindex="0" aria-label="Folder layouts">images/            images/
   normal/            train/  val/  test/
@@ -172,6 +168,8 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
             "Nothing leaves this server: the images are stored and read here only.",
             mark="folder",
         )
+    if dataset["status"] == "receiving":
+        return render_receiving(dataset, await backend.arrived(dataset["id"]))
     if dataset["status"] in WORKING:
         return render_checking(dataset)
     if dataset["status"] == "failed":

@@ -14,11 +14,12 @@ from backend.api import (
     jobs,
     mapping,
     models,
+    uploads,
 )
 
 router = APIRouter(prefix="/api/v1")
 for module in (
-    health, backbones, datasets, mapping, demo, estimates, jobs, evaluation, models, analysis, explanations,
+    health, backbones, datasets, uploads, mapping, demo, estimates, jobs, evaluation, models, analysis, explanations,
 ):  # fmt: skip
     router.include_router(module.router)
 

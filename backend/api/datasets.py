@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from PIL import Image
 from sqlalchemy import select
 
-from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep
+from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
     PROBLEMS,
     CheckProgress,
@@ -87,8 +87,9 @@ async def add_files(dataset_id: str, request: Request, storage: StorageDep, inta
 
 
 @router.post("/datasets/{dataset_id}/finish", status_code=202)
-def finish_dataset(dataset_id: str, intake: IntakeDep) -> DatasetOut:
+def finish_dataset(dataset_id: str, intake: IntakeDep, uploads: UploadsDep) -> DatasetOut:
     """End an upload. The images are checked in the background; what cannot be used at all is refused at once."""
+    uploads.require_whole(dataset_id)
     intake.finish(dataset_id)
     return fetch(intake, dataset_id)
 

@@ -19,6 +19,7 @@ from backend.problems import not_found
 from backend.serving import PredictorCache
 from backend.settings import Settings
 from backend.storage import Storage
+from backend.tus.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Parts:
     backbones: BackboneRegistry
     predictors: PredictorCache
     estimates: Estimator
+    uploads: Uploads
 
 
 def get_parts(request: Request) -> Parts:
@@ -84,12 +86,18 @@ def get_devices(parts: PartsDep) -> Devices:
     return parts.devices
 
 
+def get_uploads(parts: PartsDep) -> Uploads:
+    """Return the server's part of this name."""
+    return parts.uploads
+
+
 StorageDep = Annotated[Storage, Depends(get_storage)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 SupervisorDep = Annotated[Supervisor, Depends(get_supervisor)]
 BackbonesDep = Annotated[BackboneRegistry, Depends(get_backbones)]
 PredictorsDep = Annotated[PredictorCache, Depends(get_predictors)]
 DevicesDep = Annotated[Devices, Depends(get_devices)]
+UploadsDep = Annotated[Uploads, Depends(get_uploads)]
 
 
 def get_dataset(dataset_id: str, session: SessionDep) -> Dataset:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from app.components.arrival import render_receiving
 from app.components.html import escape
 from app.components.job import render_job
 from app.index import IndexPage
@@ -76,6 +77,10 @@ def everything() -> dict[str, str]:
         "data set": data.render_dataset(dataset(), report(), images, choice),
         "list": data.render_list([dataset()], "d1"),
         "checking": data.render_checking(dataset(status="checking", progress={"done": 1, "total": 3})),
+        "receiving": render_receiving(
+            dataset(status="receiving"),
+            {"files": 3, "bytes": 5_000_000, "refused": [{"file": HOSTILE, "reason": HOSTILE}], "refused_count": 1},
+        ),
         "failed data": data.render_failed(dataset(status="failed", error=refused)),
         "form": train.render_form(
             [dataset()], [{"id": HOSTILE, "name": HOSTILE, "label": HOSTILE, "available": True, "source": "hub"}]

@@ -1,12 +1,11 @@
 """From a folder of generated images to both plots, in a real browser, with the embedded backbone."""
 
 import csv
-import re
 import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, expect
 
 from tests.e2e.support import PAGES, STEP_MS, TRAINING_MS, Studio, Watch, artefacts, draw, screenshots
 
@@ -147,51 +146,6 @@ def test_wrong_input_is_answered_in_a_plain_sentence(studio: Studio, watch: Watc
     page.get_by_role("button", name="Add the file").click()
     expect(page.locator("#weights [role=alert]")).to_contain_text("no_such_network")
     assert "Traceback" not in page.content()
-
-
-@pytest.mark.parametrize("failure", ["answer 500", "no answer", "stopped while files are sent", "stopped at the end"])
-def test_an_upload_that_does_not_end_leaves_nothing_behind(
-    studio: Studio, watch: Watch, images: Path, failure: str
-) -> None:
-    watch.failures_expected = True
-    page = studio.page
-    held: list[Route] = []
-
-    def fail(route: Route) -> None:
-        if failure == "answer 500":
-            route.fulfill(status=500, body="")
-        elif failure == "no answer":
-            route.abort()
-        else:
-            held.append(route)
-
-    studio.open()
-    kept = f"{studio.base}/api/v1/datasets"
-    page.route("**/files" if "files" in failure else "**/finish", fail)
-    with page.expect_response(lambda answer: answer.request.method == "DELETE") as removed:
-        with page.expect_request(re.compile("/(files|finish)$")):
-            studio.upload(images)
-        if "stopped" in failure:
-            page.get_by_role("button", name="Stop").click()
-    assert removed.value.status == 204
-    expect(page.locator("#data-detail")).to_contain_text("No images yet")
-    assert page.request.get(kept).json()["items"] == []
-    if "stopped" not in failure:
-        expect(page.locator("#data-upload [role=alert]")).not_to_be_empty()
-
-
-def test_an_upload_whose_page_is_left_leaves_nothing_behind(studio: Studio, watch: Watch, images: Path) -> None:
-    watch.failures_expected = True
-    held: list[Route] = []
-    studio.open()
-    studio.page.route("**/files", lambda route: held.append(route))
-    with studio.page.expect_request("**/files"):
-        studio.upload(images)
-    assert len(studio.page.request.get(f"{studio.base}/api/v1/datasets").json()["items"]) == 1
-    studio.page.goto("about:blank")
-    studio.open()
-    expect(studio.page.locator("#data-detail")).to_contain_text("No images yet")
-    assert studio.page.request.get(f"{studio.base}/api/v1/datasets").json()["items"] == []
 
 
 def test_a_zip_is_taken_like_a_folder_and_named_after_its_file(studio: Studio, images: Path, tmp_path: Path) -> None:
