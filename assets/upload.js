@@ -184,6 +184,17 @@
     }
   }
 
+  // Once a lost server is back, Gradio loads the page anew, which would end an upload that goes on by itself. It asks
+  // for the server by this address, and is told to ask again for as long as something is being sent.
+  let sending = false;
+  const plainFetch = window.fetch;
+  window.fetch = function fetch(input, options) {
+    if (sending && new URL(input.url || input, location.href).pathname.endsWith("/app_id")) {
+      return Promise.reject(new TypeError("an upload is being sent; the page is loaded anew when it has ended"));
+    }
+    return plainFetch.call(window, input, options);
+  };
+
   function get(path) { return send(path, null, { method: "GET" }); }
 
   // ---- the card on the page Data -----------------------------------------------------------------------
@@ -195,6 +206,7 @@
     async function run(task) {
       if (control) return;
       control = controls();
+      sending = true;
       element.firstElementChild.setAttribute("aria-busy", "true");
       part("offer").hidden = true;
       showRefused([], 0);
@@ -212,6 +224,7 @@
         trigger(event, { id: error.body?.existing ? String(error.body.existing) : "" });
       } finally {
         control = null;
+        sending = false;
         element.firstElementChild.removeAttribute("aria-busy");
         for (const input of element.querySelectorAll("input[type=file]")) input.value = "";
         offer();
