@@ -8,7 +8,6 @@
   const LONGEST_PAUSE_S = 20;
   const REMEMBERED = "wara-uploads";
   const SHOWN_REFUSED = 100;
-  const encoder = new TextEncoder();
 
   // ---- fingerprints and sums -----------------------------------------------------------------
   // Four lanes of FNV-1a with multipliers of their own: 128 bits, in browsers without crypto.subtle too.
@@ -23,6 +22,7 @@
   }
   const fingerprint = (files) =>
     hash(files.map((item) => `${item.path}\n${item.file.size}\n${item.file.lastModified}`).sort().join("\n"));
+  const bytesOf = (files) => files.reduce((sum, item) => sum + item.file.size, 0);
   const base64 = (bytes) => btoa(String.fromCharCode(...bytes));
   let table = null;
   function crc32(bytes) {
@@ -85,14 +85,14 @@
       bytes += item.file.size;
     }
     const asPack = (items) => {
-      const head = encoder.encode(JSON.stringify(items.map((item) => [item.path, item.file.size])) + "\n");
+      const head = new TextEncoder().encode(JSON.stringify(items.map((item) => [item.path, item.file.size])) + "\n");
       // A Blob of Blobs reads nothing yet, so memory stays flat whatever the size.
       return { items, path: null, head: head.length, body: new Blob([head, ...items.map((item) => item.file)]) };
     };
     return [
       ...packs.map(asPack),
       ...large.map(([item]) => ({ items: [item], path: item.path, head: 0, body: item.file })),
-    ].map((unit) => ({ ...unit, key: fingerprint(unit.items), weight: unit.items.reduce((sum, item) => sum + item.file.size, 0) }));
+    ].map((unit) => ({ ...unit, key: fingerprint(unit.items), weight: bytesOf(unit.items) }));
   }
 
   // ---- one upload by tus ---------------------------------------------------------------------------
@@ -282,12 +282,12 @@
       if (labels()) start.append("labels", labels());
       const { id } = await send("/datasets", start);
       const zip = files.length === 1 && /\.zip$/i.test(files[0].path);
-      remember([...remembered(), { mark, dataset: id, zip, files: files.length, bytes: files.reduce((sum, item) => sum + item.file.size, 0) }]);
+      remember([...remembered(), { mark, dataset: id, zip, files: files.length, bytes: bytesOf(files) }]);
       return { id, taken: [], unfinished: [] };
     }
 
     async function sendFiles(files, name, line) {
-      const total = files.reduce((sum, item) => sum + item.file.size, 0);
+      const total = bytesOf(files);
       const there = await beginOrGoOn(files, fingerprint(files), name, line);
       const { id } = there;
       const path = `/datasets/${encodeURIComponent(id)}`;
@@ -353,8 +353,7 @@
       if (!files.length) {
         throw new Problem("This folder holds no files. Choose the folder that holds one sub-folder of images for each class.");
       }
-      const name = files[0].path.includes("/") ? files[0].path.split("/")[0] : "";
-      return sendFiles(files, name, line);
+      return sendFiles(files, files[0].path.includes("/") ? files[0].path.split("/")[0] : "", line);
     }
     function take(found) {
       const zips = found.filter((item) => /\.zip$/i.test(item.path));
@@ -365,15 +364,9 @@
     // Offers to go on with what an earlier visit did not send to its end.
     async function offer() {
       for (const entry of remembered()) {
-        let there;
-        try {
-          there = await get(`/datasets/${encodeURIComponent(entry.dataset)}/arrived`);
-        } catch (error) {
-          if (error.status === 404) { forget(entry.dataset); continue; }
-          return;
-        }
-        if (there.status !== "receiving") { forget(entry.dataset); continue; }
-        if (control) return;
+        const there = await get(`/datasets/${encodeURIComponent(entry.dataset)}/arrived`).catch((error) => error);
+        if (there instanceof Error ? there.status === 404 : there.status !== "receiving") { forget(entry.dataset); continue; }
+        if (control || there instanceof Error) return;
         part("offer-text").textContent = `“${there.name}” was not sent to its end. Choose the ${entry.zip ? "zip" : "folder"} again to go on: `
           + `${count(there.files)} of ${plural(entry.files, "file")} have arrived (${megabytes(there.bytes)} of ${megabytes(entry.bytes)}).`;
         part("offer").dataset.dataset = entry.dataset;
@@ -389,7 +382,6 @@
       trigger(event, { id: "" });
       offer();
     });
-
     part("folder").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }))));
     part("zip").addEventListener("change", (change) => { if (change.target.files.length) take([{ file: change.target.files[0], path: change.target.files[0].name }]); });
     part("stop").addEventListener("click", () => control?.stop());
