@@ -94,7 +94,7 @@ class Server:
 def running(folder: Path) -> Iterator[Server]:
     """Start a server; it ends with the block."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WARA_")}
-    settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_MIN_FREE_MB": "1"}
+    settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_LOG_LEVEL": "warning"}
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER], cwd=ROOT, env=kept | settings, stdout=subprocess.PIPE, text=True
     )
