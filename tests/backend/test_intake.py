@@ -120,7 +120,7 @@ def test_finishing_adding_and_deleting_wait_for_each_other(bench: Bench, deed: s
 def test_an_abandoned_upload_is_dropped_while_the_server_runs(bench: Bench) -> None:
     old, fresh = bench.received(study(2)), bench.received(study(2, start=50))
     with bench.database.session() as session:
-        session.get_one(Dataset, old).updated = now() - timedelta(days=1, minutes=1)
+        session.get_one(Dataset, old).updated = now() - intake_module.STALE_UPLOAD - timedelta(minutes=1)
     bench.intake.sweep()
     assert (bench.state(old), bench.state(fresh)) == (None, "receiving")
     assert [path.name for path in (bench.storage.root / "staging").iterdir()] == [fresh]
@@ -131,7 +131,7 @@ def test_the_sweep_comes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bench = Bench(tmp_path / "data")
     old = bench.received(study(2))
     with bench.database.session() as session:
-        session.get_one(Dataset, old).updated = now() - timedelta(days=2)
+        session.get_one(Dataset, old).updated = now() - intake_module.STALE_UPLOAD - timedelta(minutes=1)
     wait_until(lambda: bench.state(old) is None)
     bench.intake.stop()
     bench.database.close()
