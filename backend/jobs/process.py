@@ -55,10 +55,12 @@ class ProcessIdentity:
         """Tell whether this very process still runs; one that has ended but was not collected does not."""
         try:
             process = psutil.Process(self.pid)
+            command = process.cmdline()
             return (
                 abs(process.create_time() - self.started) <= START_TOLERANCE_SECONDS
                 and process.status() != psutil.STATUS_ZOMBIE
-                and str(self.folder) in process.cmdline()
+                # Linux shows no words for a moment after a program was started; taken for gone, it would run twice.
+                and (not command or str(self.folder) in command)
             )
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             return False

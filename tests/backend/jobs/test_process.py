@@ -52,6 +52,17 @@ def test_a_job_leads_a_session_and_group_of_its_own(stubborn: JobProcess) -> Non
     assert os.getpgid(pid) == os.getsid(pid) == pid != os.getpgid(0)
 
 
+def test_a_job_is_alive_from_its_first_moment(tmp_path: Path) -> None:
+    """The system shows a new program's command line as empty for a moment, about once in ten starts."""
+    taken_for_gone = 0
+    for _ in range(60):
+        process = JobProcess.start(tmp_path, [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+        taken_for_gone += not process.identity.is_alive()
+        process.kill()
+        wait_until(process.has_ended)
+    assert taken_for_gone == 0
+
+
 def test_killing_ends_the_child_too(stubborn: JobProcess, tmp_path: Path) -> None:
     child = child_of(tmp_path)
     stubborn.terminate()
