@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from wara.cli_files import contents, write_predictions
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -26,6 +24,7 @@ from wara.label_options import (
     Pattern,
     Sheet,
 )
+from wara.report_view import print_findings, print_report, print_splits
 
 if TYPE_CHECKING:
     from wara.training.recipe import Recipe
@@ -103,7 +102,7 @@ def check(
                 source, catalogue, view=shown, on_progress=lambda done, total: view.progress("Reading", done, total)
             )
         now = apply_decisions(catalogue, decided)
-        _print_report(view, data_report(now, findings=[]))
+        print_report(view, data_report(now, findings=[]))
         require_trainable(now)
         split = make_split(now, seed)
         found = find(now, split)
@@ -116,8 +115,8 @@ def check(
         if fixes and decisions is not None:
             write_decisions(decisions, decided)
         report = data_report(now, split, findings=found, decisions=decided)
-    _print_splits(view, report)
-    _print_findings(view, report)
+    print_splits(view, report)
+    print_findings(view, report)
 
 
 @app.command()
@@ -229,7 +228,7 @@ def predict(
 
     predictor = Predictor.load(run, device=device, backbone=backbone)
     with RunView() as view:
-        predictions = predictor.predict(_contents(images))
+        predictions = predictor.predict(contents(images))
         for p in predictions:
             what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
             what += f", mean of {p.frames} frames" if p.frames > 1 else ""
@@ -237,7 +236,7 @@ def predict(
             view.console.print(f"{escape(p.file)}: {escape(what)}")
         failed = sum(p.error is not None for p in predictions)
         if csv_file is not None:
-            _write_predictions(csv_file, predictor.classes, predictions)
+            write_predictions(csv_file, predictor.classes, predictions)
             view.console.print(f"Predictions: {escape(str(csv_file))}")
         if failed:
             view.console.print(f"{failed} of {len(predictions)} files could not be read.")
@@ -312,7 +311,7 @@ def explain(
     explainer = Explainer(Predictor.load(run, device=device, backbone=backbone))
     failed = number = 0
     with RunView() as view:
-        for number, (name, content) in enumerate(_contents(images), start=1):
+        for number, (name, content) in enumerate(contents(images), start=1):
             try:
                 if isinstance(content, InputError):
                     raise content
@@ -407,83 +406,6 @@ def _require_adapter(model: Any, run: Path) -> None:
             "This run has no adapter to analyse", seen=run.name,
             remedy="Analyse a run of the method wara, tiny-wara or lora.", code="analysis-no-adapter",
         )  # fmt: skip
-
-
-def _contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
-    """Yield name and content of image files, those in folders included; one image in memory at a time."""
-    from wara.data.sources import open_source
-
-    for path in paths:
-        if path.is_dir():
-            with open_source(path) as source:
-                if not source.names():
-                    raise InputError(
-                        "The folder holds no files", seen=path.name, remedy="Name images, or a folder of them.",
-                        code="empty-data",
-                    )  # fmt: skip
-                for name, content in source.contents():
-                    yield f"{path}/{source.prefix}{name}", content
-            continue
-        if not path.is_file():
-            raise InputError("There is no such file", seen=path.name, remedy="Check the path.", code="file-missing")
-        yield str(path), path.read_bytes()
-
-
-def _write_predictions(path: Path, classes: tuple[str, ...], predictions: list[Any]) -> None:
-    from wara.evaluation.choices import SEPARATOR
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        columns = [*(f"p_{name}" for name in classes), *(f"uncalibrated_{name}" for name in classes)]
-        writer.writerow(["file", "predicted", *columns, "set", "warning", "patient", "error"])
-        for p in predictions:
-            shares = [(p.probabilities or {}).get(c) for c in classes] + [
-                (p.uncalibrated or {}).get(c) for c in classes
-            ]
-            values = ["" if share is None else f"{share:.6f}" for share in shares]
-            more = [SEPARATOR.join(p.classes or ()), p.warning or "", p.patient or "", p.error or ""]
-            writer.writerow([p.file, p.label or "", *values, *more])
-
-
-def _print_report(view: RunView, report: dict[str, Any]) -> None:
-    patients = "" if report["patients"] is None else f", {report['patients']:,} patients"
-    view.console.print(f"{report['images']:,} images{patients}, {len(report['classes'])} classes ({report['layout']})")
-    for entry in report["classes"]:
-        view.console.print(f"  {escape(entry['name'])}: {entry['count']:,}")
-    passed = report["passed_over"]
-    if passed["count"]:
-        view.console.print(f"{passed['count']:,} {'file' if passed['count'] == 1 else 'files'} passed over:")
-        for reason, count in passed["reasons"].items():
-            view.console.print(f"  {count:,}: {escape(reason)}")
-
-
-def _print_splits(view: RunView, report: dict[str, Any]) -> None:
-    table = Table("Side", "Images", "Patients", *(escape(c["name"]) for c in report["classes"]), box=None)
-    for side, row in report["splits"].items():
-        patients = "unknown" if row["patients"] is None else f"{row['patients']:,}"
-        counts = (f"{row['classes'].get(c['name'], 0):,}" for c in report["classes"])
-        table.add_row(side, f"{row['images']:,}", patients, *counts)
-    view.console.print(f"Split ({report['split_source']}):")
-    view.console.print(table)
-    for note in report["notes"]:
-        view.console.print(f"Note: {escape(note)}")
-
-
-def _print_findings(view: RunView, report: dict[str, Any]) -> None:
-    """Print each finding with examples and with the command that fixes it, then what was decided."""
-    for finding in report["findings"]:
-        view.console.print(f"{finding['severity'].capitalize()} ({finding['id']}): {escape(finding['sentence'])}")
-        for group in finding["groups"][:3]:
-            files = ", ".join(image["file"] for image in group["images"][:3])
-            view.console.print(f"  {escape(group['note'])}: {escape(files)}")
-        if finding["group_count"] > 3:
-            view.console.print(f"  and {finding['group_count'] - 3:,} more")
-        for fix in finding["fixes"]:
-            view.console.print(f"  --fix {finding['id']}={fix['fix']}: {escape(fix['sentence'])}")
-    for decision in report["decisions"]:
-        number = f"{decision['images']:,} image{'' if decision['images'] == 1 else 's'}"
-        view.console.print(f"Decided: {escape(decision['finding'])}={decision['fix']}, {number}, {decision['when']}")
 
 
 if __name__ == "__main__":
