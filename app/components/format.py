@@ -15,9 +15,9 @@ METHODS = {
 }
 METHOD_TERMS = {"linear-probe": "linear probe", "full": "full fine-tuning"}
 PRESETS = {
-    "quick": ("Quick", "Up to 5 passes. To see whether it works."),
-    "balanced": ("Balanced", "Up to 15 passes. For most questions."),
-    "thorough": ("Thorough", "Up to 40 passes. For final figures."),
+    "quick": ("Quick", "5 passes, more for few images. To see whether it works."),
+    "balanced": ("Balanced", "15 passes, more for few images. For most questions."),
+    "thorough": ("Thorough", "40 passes, more for few images. For final figures."),
 }
 SIDES = {"train": "Training", "val": "Validation", "test": "Test", "all": "All"}
 STATES = {
