@@ -1,9 +1,10 @@
-"""All methods on one data set with one recipe and seed: AUROC, time, parameters, memory, as the README's table.
+"""All methods on one data set with one recipe and seed: AUROC, time, parameters, memory and efficiency, in a table.
 
     python -m benchmarks.methods DATA --backbone NAME:FILE [--labels CSV] [--methods wara,lora] [--json FILE]
 
 Each run is a process of its own, so that its peak memory is its own; the split, the order of images and the first head
-are the same for all methods of a seed. The peer is PEFT's LoRA at the same rank.
+are the same for all methods of a seed. The peer is PEFT's LoRA at the same rank. With ``--out`` the run folders are
+kept, and those that are whole already are not made again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from benchmarks import report
 from wara.evaluation.card import interval
+from wara.evaluation.efficiency import pme, ppe
 from wara.training.recipe import METHODS, PRESETS
 
 PEER = "lora"
@@ -33,9 +35,9 @@ def main() -> int:
         folder = options.out or Path(scratch)
         results = {method: _run(method, folder, options) for method in methods}
     print("| method | trained numbers (in the adapter) | test AUROC [95 % interval] | balanced accuracy | time "
-          "| images/s | peak memory |\n|---|---|---|---|---|---|---|")  # fmt: skip
+          "| images/s | peak memory | PPE | PME |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for method, metrics in results.items():
-        print(_line(method, metrics))
+        print(_line(method, metrics, results.get("full")))
     peer = results[PEER]
     rows = [
         report.row(f"{method}, {name}", value(metrics), value(peer), peer_name=PEER, unit=unit, runs=1)
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(method: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     out = folder / method
+    if (out / "metrics.json").is_file():
+        return _metrics(out)
     command = [
         sys.executable, "-m", "wara", "train", str(options.data), "--out", str(out), "--method", method,
         "--backbone", options.backbone, "--preset", options.preset, "--seed", str(options.seed),
@@ -76,16 +80,28 @@ def _run(method: str, folder: Path, options: argparse.Namespace) -> dict[str, An
     if options.quick:
         command += ["--epochs", "1"]
     subprocess.run(command, check=True, stdout=sys.stderr)
-    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return _metrics(out)
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return metrics
 
 
-def _line(method: str, metrics: dict[str, Any]) -> str:
+def _line(method: str, metrics: dict[str, Any], full: dict[str, Any] | None) -> str:
+    """Return a row; what full fine-tuning trains and takes is the measure of both efficiencies."""
     test = metrics["test"]
+    efficiency = "– | –"
+    if full is not None:
+        area = test["auroc"]["value"]
+        by_parameters = ppe(area, metrics["trainable_parameters"], full["trainable_parameters"])
+        by_memory = pme(area, metrics["peak_memory_mb"], full["peak_memory_mb"])
+        efficiency = f"{by_parameters:.3f} | {by_memory:.3f}"
     return (
         f"| {method} | {metrics['trainable_parameters']:,} ({metrics['adapter_parameters']:,}) "
         f"| {interval(test['auroc'])} | {interval(test['balanced_accuracy'])} | {metrics['seconds'] / 60:.1f} min "
-        f"| {metrics['images_per_second']:.0f} | {metrics['peak_memory_mb'] / 1024:.1f} GiB |"
+        f"| {metrics['images_per_second']:.0f} | {metrics['peak_memory_mb'] / 1024:.1f} GiB "
+        f"| {efficiency} |"
     )
 
 
