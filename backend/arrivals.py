@@ -13,9 +13,22 @@ from wara.data.grids import is_table_name
 from wara.data.sources import Source, open_source
 from wara.errors import InputError
 from wara.imaging import is_image_name
+from wara.imaging.deidentify import Consent
 
 LABELS_FOLDER = "labels"
 UNKNOWN_LABELS = frozenset({"no-classes", "one-class", "csv-column-missing", "csv-column-twice", "csv-files-missing"})
+
+
+def read_band(written: str) -> int | None:
+    """Return the width of the bands of ages that may be kept, as a form writes it: "5" or "10"; None for "".
+
+    Raises:
+        InputError: another width; code "age-band".
+    """
+    text = written.strip()
+    if not text:
+        return None
+    return Consent(True, int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else -1).years
 
 
 def list_upload(staging: Path, source: str, labels: str | None) -> Catalogue:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.db import Dataset
-from backend.storage import read_json
-from wara.data.catalogue import Catalogue, Item, PassedOver
+from wara.data.catalogue import Catalogue
+from wara.data.checked import read_checked
 from wara.data.decisions import Decision, apply_decisions, read_decisions
 from wara.data.findings import Finding, find
 from wara.data.report import data_report
@@ -32,11 +32,7 @@ def describe(dataset: Dataset, catalogue: Catalogue) -> None:
 @lru_cache(maxsize=8)
 def load_catalogue(path: Path) -> Catalogue:
     """Return a stored catalogue."""
-    stored = read_json(path)
-    stored["items"] = tuple(Item(**fields) for fields in stored["items"])
-    stored["passed_over"] = tuple(PassedOver(**fields) for fields in stored["passed_over"])
-    stored["classes"] = tuple(stored["classes"])
-    return Catalogue(**stored)
+    return read_checked(path)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.arrivals import (
-    LABELS_FOLDER,
     UNKNOWN_LABELS,
     clean_name,
     content_digest,
@@ -23,24 +21,25 @@ from backend.arrivals import (
     labels_are_unknown,
     list_upload,
     name_of,
+    read_band,
     source_of,
 )
-from backend.catalogues import CATALOGUE_FILE, describe, forget, load_catalogue
+from backend.catalogues import CATALOGUE_FILE, describe, forget
 from backend.db import Database, Dataset
 from backend.db.models import now
-from backend.problems import RequestRefused, as_problem, not_found, problem_of, unexpected
-from backend.refusals import already_here, refuse_in_use, refuse_unless_ready
-from backend.storage import Batch, Storage, safe_relative, write_json
-from wara.data.catalogue import Catalogue, ingest, read_catalogue, require_trainable
-from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
-from wara.data.sources import open_source
+from backend.door import CLEAN_FOLDER, Admitted, check, empty, holds_raw, remove_raw, settle_on_disk
+from backend.names import safe_relative
+from backend.places import Places
+from backend.problems import as_problem, not_found, problem_of, unexpected
+from backend.refusals import already_here, refuse_in_use, refuse_unless_ready, refuse_unless_receiving
+from backend.storage import Batch, Storage, write_json
 from wara.errors import InputError
+from wara.imaging.deidentify import Consent
 
 # From Friday evening to Monday morning.
 STALE_UPLOAD = timedelta(days=3)
 SWEEP_SECONDS = 60.0
 WRITE_AGAIN_SECONDS = (0.2, 1.0, 5.0)
-DECISIONS_FILE = "decisions.json"
 
 log = logging.getLogger("backend.intake")
 
@@ -49,12 +48,12 @@ class _CheckStopped(Exception):
     """Ends a check from within its progress report."""
 
 
-class Intake:
+class Intake(Places):
     """Takes uploads in and checks them in the background, one data set at a time."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
+        super().__init__(storage)
         self.database = database
-        self.storage = storage
         self._pool: ThreadPoolExecutor | None = None
         self._received: dict[str, int] = {}
         self._progress: dict[str, tuple[int, int]] = {}
@@ -89,11 +88,21 @@ class Intake:
             old = now() - STALE_UPLOAD
             stale = session.scalars(select(Dataset.id).where(Dataset.state == "receiving", Dataset.updated < old)).all()
             unfinished = session.scalars(select(Dataset.id).where(Dataset.state == "checking")).all()
+            cleaned = session.scalars(select(Dataset.id).where(Dataset.source == CLEAN_FOLDER)).all()
         for dataset_id in stale:
             with self.storage.lock(dataset_id):
                 self._drop_stale(dataset_id, old)
+        for dataset_id in cleaned:
+            self._remove_raw(dataset_id)
         for dataset_id in unfinished:
             self.submit(dataset_id)
+
+    def _remove_raw(self, dataset_id: str) -> None:
+        """Take away what came of a data set whose row names what is clean; a server that was killed left it."""
+        folder = self.storage.folder("datasets", dataset_id)
+        if holds_raw(folder):
+            self.database.forget_overwritten()
+            remove_raw(folder)
 
     def _drop_stale(self, dataset_id: str, old: datetime) -> None:
         with self.database.session() as session:
@@ -144,14 +153,38 @@ class Intake:
             if dataset is not None:
                 dataset.updated = now()
 
-    def add(self, dataset_id: str, batch: Batch, name: str | None = None, labels: str | None = None) -> None:
+    def agree(self, dataset_id: str, age_band: str | None) -> None:
+        """Note what may be kept of the patients: "5" or "10" for sex and age in such bands, "" for neither.
+
+        Raises:
+            InputError: another width; nothing is changed.
+        """
+        if age_band is None:
+            return
+        band = read_band(age_band)
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is not None and dataset.state == "receiving":
+                dataset.age_band = band
+
+    def add(
+        self,
+        dataset_id: str,
+        batch: Batch,
+        name: str | None = None,
+        labels: str | None = None,
+        age_band: str | None = None,
+    ) -> None:
         """Keep a batch's files, all of them or none.
 
         Raises:
+            InputError: what may be kept of the patients cannot be told (see ``agree``).
             RequestRefused: 404 or 409 when the data set was deleted or finished while the files came, or 409 when one
                 of them is there already.
         """
         labels = safe_relative(labels.strip()) if labels and labels.strip() else None
+        if age_band is not None:
+            read_band(age_band)
         # Finishing and deleting take the same lock: nothing enters a data set once its manifest was read.
         with self.storage.lock(dataset_id):
             held = self.accepts(dataset_id)
@@ -164,6 +197,7 @@ class Intake:
                     dataset.name = clean_name(name)
                 if labels:
                     dataset.labels = labels
+            self.agree(dataset_id, age_band)
 
     def finish(self, dataset_id: str) -> None:
         """End an upload: list it, refuse what cannot be used at once, and begin the check of every image.
@@ -220,50 +254,12 @@ class Intake:
         """Return (done, total) images of a running check."""
         return self._progress.get(dataset_id)
 
-    def source(self, dataset: Dataset) -> Path:
-        """Return the folder, zip or file that holds a data set's images."""
-        return self.storage.folder("datasets", dataset.id) / (dataset.source or "files")
-
-    def labels_file(self, dataset: Dataset) -> Path | None:
-        """Return the CSV that the upload named as its labels."""
-        if not dataset.labels:
-            return None
-        return self.storage.folder("datasets", dataset.id) / LABELS_FOLDER / PurePosixPath(dataset.labels).name
-
-    def catalogue_file(self, dataset: Dataset) -> Path:
-        """Return where the catalogue of a checked data set is kept."""
-        return self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE
-
-    def decisions_file(self, dataset: Dataset) -> Path:
-        """Return where the decisions about a data set's findings are kept, if there are any."""
-        return self.storage.folder("datasets", dataset.id) / DECISIONS_FILE
-
-    def mapping(self, dataset: Dataset) -> Mapping | None:
-        """Return where a person said that the labels come from; None for a usual layout."""
-        return kept_mapping(self.storage.folder("datasets", dataset.id))
-
-    def catalogue(self, dataset: Dataset) -> Catalogue:
-        """Return the catalogue as it was checked, before any decision.
-
-        Raises:
-            RequestRefused: 409 while the data set is not ready.
-        """
-        refuse_unless_ready(dataset)
-        return load_catalogue(self.catalogue_file(dataset))
-
     def _receiving(self, dataset_id: str) -> tuple[str, str | None]:
         with self.database.session() as session:
             dataset = session.get(Dataset, dataset_id)
             if dataset is None:
                 raise not_found("data set", dataset_id)
-            if dataset.state != "receiving":
-                raise RequestRefused(
-                    409,
-                    "The upload of this data set is already finished",
-                    seen=dataset.state,
-                    remedy="Start a new upload to add images.",
-                    code="dataset-not-receiving",
-                )
+            refuse_unless_receiving(dataset)
             return dataset.name, dataset.labels
 
     def _settle(self, dataset_id: str, name: str, labels: str | None) -> None:
@@ -348,25 +344,35 @@ class Intake:
                 raise _CheckStopped
             self._progress[dataset_id] = (done, total)
 
+        folder = self.storage.folder("datasets", dataset_id)
+        clean = dataset.source == CLEAN_FOLDER
         try:
-            with open_source(self.source(dataset)) as source:
-                listed = read_catalogue(source, self.labels_file(dataset), self.mapping(dataset))
-                catalogue, _ = ingest(source, listed, on_progress=report)
-            require_trainable(catalogue)
-            write_json(self.storage.folder("datasets", dataset_id) / CATALOGUE_FILE, asdict(catalogue))
+            admitted = check(
+                folder,
+                self.source(dataset),
+                self.labels_file(dataset),
+                self.mapping(dataset),
+                None if clean else Consent.of_band(dataset.age_band),
+                report,
+            )
+            write_json(folder / CATALOGUE_FILE, asdict(admitted.catalogue))
+            settle_on_disk()
         except _CheckStopped:
             return
         except Exception as error:
             if dataset_id in self._dropped:
                 return
-            mapped = (self.storage.folder("datasets", dataset_id) / MAPPING_FILE).exists()
+            if not clean:
+                empty(folder)
+            mapped = self.mapping_file(dataset).exists()
             if isinstance(error, InputError) and (mapped or error.code in UNKNOWN_LABELS):
                 # The images are good, or were under other labels: they stay, and where labels come from is asked.
                 self._set_down(dataset_id, "mapping", problem=as_problem(error))
             else:
                 self._fail(dataset_id, problem_of(error))
         else:
-            self._set_down(dataset_id, "ready", catalogue=catalogue)
+            self._set_down(dataset_id, "ready", admitted=admitted)
+            self._remove_raw(dataset_id)
 
     def _fail(self, dataset_id: str, problem: dict[str, Any]) -> None:
         log.info("Data set %s cannot be used: %s", dataset_id, problem["code"])
@@ -374,7 +380,7 @@ class Intake:
         self.storage.remove("datasets", dataset_id)
 
     def _set_down(
-        self, dataset_id: str, state: str, *, catalogue: Catalogue | None = None, problem: dict[str, Any] | None = None
+        self, dataset_id: str, state: str, *, admitted: Admitted | None = None, problem: dict[str, Any] | None = None
     ) -> None:
         """Write how a check ended; a database that does not take it now is asked again a few times."""
         for pause in (*WRITE_AGAIN_SECONDS, None):
@@ -384,8 +390,11 @@ class Intake:
                     if row is None:
                         return
                     row.state, row.error = state, problem
-                    if catalogue is not None:
-                        describe(row, catalogue)
+                    if admitted is not None:
+                        describe(row, admitted.catalogue)
+                        row.source, row.labels = CLEAN_FOLDER, admitted.labels
+                        if admitted.tells(row.name):
+                            row.name = free_name("Data set", set(session.scalars(select(Dataset.name))))
                     if state == "failed":  # without a digest the same folder can be sent again once it is mended
                         row.digest = None
                 return

@@ -8,11 +8,12 @@ from typing import Any
 
 from backend.catalogues import describe, forget
 from backend.db import Dataset
-from backend.intake import DECISIONS_FILE, Intake
+from backend.intake import Intake
+from backend.places import DECISIONS_FILE
 from backend.problems import RequestRefused, not_found
 from backend.refusals import refuse_in_use
 from wara.data.catalogue import read_catalogue, require_trainable
-from wara.data.mapping import MAPPING_FILE, Mapping, write_mapping
+from wara.data.mapping import Mapping, write_mapping
 from wara.data.mapping_preview import preview
 from wara.data.sources import open_source
 
@@ -64,7 +65,7 @@ def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
             refuse_in_use(session, dataset_id)  # reading the headers of many files takes a while
             describe(row, catalogue)
             row.state, row.error = "checking", None
-            write_mapping(folder / MAPPING_FILE, mapping)
+            write_mapping(intake.mapping_file(row), mapping)
         _drop_former(folder)
     forget()
     intake.submit(dataset_id)

@@ -48,6 +48,22 @@ def already_here(session: Session, digest: str) -> RequestRefused:
     )
 
 
+def refuse_unless_receiving(dataset: Dataset) -> None:
+    """Raise when an upload is finished.
+
+    Raises:
+        RequestRefused: 409, with the state.
+    """
+    if dataset.state != "receiving":
+        raise RequestRefused(
+            409,
+            "The upload of this data set is already finished",
+            seen=dataset.state,
+            remedy="Start a new upload to add images.",
+            code="dataset-not-receiving",
+        )
+
+
 def refuse_unless_ready(dataset: Dataset) -> None:
     """Raise while a data set has no checked catalogue.
 

@@ -1,4 +1,4 @@
-"""The one place that touches files: where things lie, uploads on their way in, free space, packing for download."""
+"""The one place that touches files: where things lie, uploads on their way in, free space."""
 
 from __future__ import annotations
 
@@ -6,70 +6,30 @@ import hashlib
 import json
 import logging
 import os
-import re
 import secrets
 import shutil
 import stat
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows, where the data folder is not guarded
     fcntl = None  # type: ignore[assignment]
 
+from backend.names import safe_relative
 from backend.problems import RequestRefused, disk_full
 from backend.settings import MEGABYTE
 from wara.errors import InputError
 
-MAX_NAME_BYTES = 255
-MAX_PATH_BYTES = 1024
 SPACE_CHECK_BYTES = 32 * MEGABYTE
 MANIFEST_FILE = "manifest.jsonl"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DEVICE_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
 
 log = logging.getLogger("backend.storage")
-
-
-def safe_relative(name: str) -> str:
-    """Return a relative path as it may be stored, or refuse it.
-
-    Args:
-        name: the path as the browser sent it, e.g. ``chest/NORMAL/1.png``.
-
-    Returns:
-        The same path with POSIX separators, without empty and ``.`` segments.
-
-    Raises:
-        RequestRefused: for ``..``, absolute paths, drive letters, control characters, names of devices and names
-            that are too long.
-    """
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    unsafe = (
-        not parts
-        or name.startswith("/")
-        or "\\" in name
-        or re.match(r"^[A-Za-z]:", name) is not None
-        or _CONTROL.search(name) is not None
-        or any(part == ".." or _DEVICE_NAME.match(part) for part in parts)
-        or any(len(part.encode()) > MAX_NAME_BYTES for part in parts)
-        or len(name.encode()) > MAX_PATH_BYTES
-    )
-    if unsafe:
-        raise RequestRefused(
-            422,
-            "A file name cannot be stored safely",
-            seen=repr(name[:100]),
-            remedy="Upload the folder itself, and rename files whose names hold '..', a drive or control characters.",
-            code="unsafe-name",
-        )
-    return "/".join(parts)
 
 
 @dataclass(frozen=True)
@@ -178,8 +138,9 @@ class Batch:
 class Storage:
     """The data folder.
 
-    Uploads are stored under ``datasets`` exactly as they came, DICOM headers and what names people in them included,
-    until their data set is deleted; the folder is readable by its owner alone.
+    Uploads lie as they came, DICOM headers and what names people in them included, until they are checked; from then
+    on what is kept of them (see ``backend.door``), until their data set is deleted. The folder is readable by its owner
+    alone.
 
     Args:
         root: absolute path of the data folder.
@@ -436,45 +397,3 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-class _Pipe:
-    """A file to write to whose bytes are taken out again at once."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._position = 0
-
-    def write(self, data: bytes) -> int:
-        self._chunks.append(bytes(data))
-        self._position += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-    def take(self) -> bytes:
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        return data
-
-
-def zip_stream(folder: Path, top: str) -> Iterator[bytes]:
-    """Pack a folder into a zip while it is sent; memory stays flat whatever its size.
-
-    Args:
-        folder: the folder to pack.
-        top: name of the folder inside the zip.
-    """
-    pipe = _Pipe()
-    with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = f"{top}/{path.relative_to(folder).as_posix()}"
-            with path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
-                while chunk := source.read(MEGABYTE):
-                    target.write(chunk)
-                    yield pipe.take()
-    yield pipe.take()

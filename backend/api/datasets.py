@@ -48,6 +48,7 @@ _decoding = threading.Semaphore(2)
 _FILES_HELP = {
     "name": "name of the data set; else the folder's",
     "labels": "path of a CSV inside the upload (columns file, label, optional patient, split)",
+    "age_band": "5 or 10: keep sex and age, ages in bands of so many years; else neither is kept",
 }
 
 
@@ -66,7 +67,7 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
     try:
         with storage.scratch() as batch:
             fields = await receive(request, storage, batch)
-            await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
+            await run_in_threadpool(intake.add, dataset_id, batch, *_described(fields))
         if fields.get("finish", "true").strip().lower() not in ("false", "0", "no"):
             await run_in_threadpool(intake.finish, dataset_id)
     except BaseException:
@@ -82,7 +83,7 @@ async def add_files(dataset_id: str, request: Request, storage: StorageDep, inta
     # Outside the data set until all is here: finishing or deleting it meanwhile pulls nothing from under the upload.
     with storage.scratch(used_bytes=used) as batch:
         fields = await receive(request, storage, batch)
-        await run_in_threadpool(intake.add, dataset_id, batch, fields.get("name"), fields.get("labels"))
+        await run_in_threadpool(intake.add, dataset_id, batch, *_described(fields))
     return await run_in_threadpool(fetch, intake, dataset_id)
 
 
@@ -189,6 +190,10 @@ def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
     """Delete a data set with all its images; models trained on it stay."""
     intake.delete(dataset_id)
     return Response(status_code=204)
+
+
+def _described(fields: dict[str, str]) -> tuple[str | None, str | None, str | None]:
+    return fields.get("name"), fields.get("labels"), fields.get("age_band")
 
 
 def _make_thumbnail(source: Path, item: Item, path: Path) -> None:

@@ -27,8 +27,9 @@ from backend.api.schemas import (
     upload_body,
 )
 from backend.db import Model
+from backend.packing import zip_stream
 from backend.problems import not_found
-from backend.storage import StoredFile, zip_stream
+from backend.storage import StoredFile
 from backend.uploads import receive
 from wara.data.sources import open_source
 from wara.errors import InputError

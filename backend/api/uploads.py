@@ -103,7 +103,8 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
     ``Upload-Metadata``: ``dataset`` is the id that ``POST /datasets`` with ``finish=false`` gave. With ``path``, the
     upload is that one file (a large image, or a zip); without, it is a pack: a line of JSON,
     ``[["folder/a.png", bytes], ...]``, and the files in that order. ``key`` is a word of the sender's own by which it
-    finds the upload again, ``total`` the bytes of all that is to come.
+    finds the upload again, ``total`` the bytes of all that is to come, ``age_band`` what may be kept of the patients,
+    as in ``POST /datasets``.
     """
     if "upload-length" not in request.headers:
         raise _no_length(request)
@@ -116,6 +117,7 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
         length,
         path=metadata.get("path"),
         key=metadata.get("key", ""),
+        age_band=metadata.get("age_band"),
         total=int(total) if total.isascii() and total.isdecimal() and len(total) <= 16 else None,
     )
     try:

@@ -68,6 +68,8 @@ class Dataset(Base):
     layout: Mapped[str | None] = mapped_column(String(32))
     passed_over: Mapped[int] = mapped_column(default=0)
     error: Mapped[dict[str, Any] | None]
+    # Sex and age are kept in bands of so many years where that was agreed to; None keeps neither.
+    age_band: Mapped[int | None]
 
 
 class Job(Base):

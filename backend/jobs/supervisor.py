@@ -321,6 +321,8 @@ class Supervisor:
             "labels": None if labels is None else str(labels),
             "mapping": None if mapping is None else mapping.to_dict(),
             "decisions": str(decisions) if decisions.exists() else None,
+            # What was checked, and not what listing the cleaned files would give once more.
+            "checked": str(self._intake.catalogue_file(dataset)),
             "cache": str(self._storage.folder("datasets", dataset.id) / "cache"),
             "preset": job.preset,
             "method": job.method,

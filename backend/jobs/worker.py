@@ -66,6 +66,7 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter) -> None:
         on_event=events,
         cache=Path(order["cache"]),
         decisions=Path(order["decisions"]) if order.get("decisions") else None,
+        checked=Path(order["checked"]) if order.get("checked") else None,
     )
 
 

@@ -14,10 +14,13 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from backend.arrivals import read_band
+from backend.door import REFUSED_FILE
 from backend.intake import STALE_UPLOAD, Intake
+from backend.names import safe_relative
 from backend.problems import RequestRefused, disk_full, is_disk_full, not_found
 from backend.settings import MEGABYTE
-from backend.storage import Batch, Storage, StoredFile, safe_relative
+from backend.storage import Batch, Storage, StoredFile
 from backend.tus import pack, protocol
 from backend.tus.store import ChunkWriter, Upload, UploadStore
 from wara.errors import InputError
@@ -28,7 +31,6 @@ WRITE_BYTES = MEGABYTE
 # A refused request is read on for so long, since browsers show the answer only once they could send everything.
 MAX_DRAINED_BYTES = 32 * MEGABYTE
 MAX_KEY_CHARACTERS = 128
-REFUSED_FILE = "refused.jsonl"
 SHOWN_REFUSED = 1000
 
 
@@ -56,7 +58,14 @@ class Uploads:
         self.store = UploadStore(storage, STALE_UPLOAD)
 
     def begin(
-        self, dataset_id: str, length: int, *, path: str | None = None, key: str = "", total: int | None = None
+        self,
+        dataset_id: str,
+        length: int,
+        *,
+        path: str | None = None,
+        key: str = "",
+        total: int | None = None,
+        age_band: str | None = None,
     ) -> Upload:
         """Make an upload for a data set that receives.
 
@@ -66,11 +75,14 @@ class Uploads:
             path: relative path of the file that it is; None for a pack.
             key: the sender's own word for it.
             total: bytes that the whole data set will have, where the sender knows: what cannot fit is refused now.
+            age_band: what may be kept of the patients (see ``Intake.agree``); None leaves it as it is.
 
         Raises:
             RequestRefused: 404, 409, 413, 422 or 507, before any byte is written.
         """
         used = self.intake.accepts(dataset_id)
+        if age_band is not None:
+            read_band(age_band)  # refused before anything is begun
         if path is not None:
             path = safe_relative(path)
         elif length > pack.MAX_BYTES:
@@ -94,6 +106,7 @@ class Uploads:
             )
         self.storage.require_space(whole - used - sum(other.offset for other in unfinished))
         upload = self.store.create(dataset_id, length, path, key[:MAX_KEY_CHARACTERS])
+        self.intake.agree(dataset_id, age_band)
         self.intake.touch(dataset_id)
         return upload
 

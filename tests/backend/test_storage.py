@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.names import safe_relative
+from backend.packing import zip_stream
 from backend.problems import RequestRefused, is_disk_full, problem_of
-from backend.storage import Storage, safe_relative, write_atomically, zip_stream
+from backend.storage import Storage, write_atomically
 from wara.errors import InputError
 
 

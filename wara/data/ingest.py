@@ -46,6 +46,7 @@ def ingest(
     store: Path | str | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[Item, bytes], bytes] | None = None,
 ) -> tuple[Catalogue, PixelStore | None]:
     """Decode every image once, in threads, in order, with flat memory.
 
@@ -61,6 +62,8 @@ def ingest(
         workers: threads; by default as many as processors that this process may use.
         on_progress: called with (files done, files in all), for each file and from this thread. An exception
             that it raises stops the work and leaves nothing half-written.
+        keep: called from the threads with each file that was read well and its bytes; returns the bytes that are kept
+            of it, over which the digests are. An ``UnreadableImage`` that it raises passes the file over.
 
     Returns:
         The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in; and
@@ -72,7 +75,7 @@ def ingest(
     """
     view.validate()
     if store is None:
-        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress)
+        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress, keep)
         return _finished(catalogue, [(result.item, result.reason) for result in results]), None
     if size is None:
         raise ValueError("a store needs a size")
@@ -89,7 +92,7 @@ def ingest(
     require_space(path.parent, len(catalogue.items) * size * size)
     outcomes = []
     with PixelWriter(path, size) as writer:
-        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress):
+        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress, keep):
             if result.square is not None:
                 writer.append(result.square)
             outcomes.append((result.item, result.reason))
@@ -117,6 +120,7 @@ def _decode_all(
     view: DicomView,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
+    keep: Callable[[Item, bytes], bytes] | None,
 ) -> Iterator[_Result]:
     """Yield the results in the order of the items; at most a few files a worker are held at a time."""
     threads = workers or min(_MAX_WORKERS, _processors())
@@ -127,7 +131,7 @@ def _decode_all(
         with quiet_decoders():
             items = iter(catalogue.items)
             for item in items:
-                waiting.append(pool.submit(_decode, source, item, size, fit, view))
+                waiting.append(pool.submit(_decode, source, item, size, fit, view, keep))
                 if len(waiting) >= threads * _AHEAD:
                     break
             done = 0
@@ -135,7 +139,7 @@ def _decode_all(
                 results = waiting.popleft().result()
                 following = next(items, None)
                 if following is not None:
-                    waiting.append(pool.submit(_decode, source, following, size, fit, view))
+                    waiting.append(pool.submit(_decode, source, following, size, fit, view, keep))
                 yield from results
                 done += 1
                 if on_progress is not None:
@@ -144,7 +148,14 @@ def _decode_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomView) -> list[_Result]:
+def _decode(
+    source: Source,
+    item: Item,
+    size: int | None,
+    fit: str,
+    view: DicomView,
+    keep: Callable[[Item, bytes], bytes] | None,
+) -> list[_Result]:
     """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
     found: list[tuple[Item, Pixels | None]] = []
     try:
@@ -154,8 +165,10 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
             images = ((None, image) for image in check_images(data, item.file, view, item.frame))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
-        content = hashlib.blake2b(data, digest_size=16).hexdigest()
-        found.extend((_known(item, image, content, view), square) for square, image in images)
+        content = ""
+        for square, image in images:
+            content = content or hashlib.blake2b(keep(item, data) if keep else data, digest_size=16).hexdigest()
+            found.append((_known(item, image, content, view), square))
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from wara.data.folders import from_folders, not_an_image
@@ -63,7 +64,7 @@ def read_catalogue(source: Source, labels: Path | str | None = None, mapping: Ma
         classes=class_names(items),
         passed_over=tuple(sorted(passed_over, key=lambda entry: entry.file)),
         layout=layout,
-        fingerprint=_fingerprint(source, items),
+        fingerprint=fingerprint_of(source, items),
     )
 
 
@@ -135,7 +136,8 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
     )
 
 
-def _fingerprint(source: Source, items: list[Item]) -> str:
+def fingerprint_of(source: Source, items: Iterable[Item]) -> str:
+    """Return the fingerprint of a catalogue (see ``Catalogue``) of these items as they lie in a source."""
     digest = hashlib.blake2b(digest_size=16)
     for item in items:
         facts = [item.file, item.label, item.patient or "", item.split or "", source.stamp(item.path)]

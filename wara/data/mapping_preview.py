@@ -9,6 +9,7 @@ from typing import Any
 
 from wara.data.grids import Grid, is_table_name, read_grid
 from wara.data.items import natural_key
+from wara.data.kept import Kept
 from wara.data.mapping import Mapping
 from wara.data.mapping_guess import MOST_CLASSES, Guess, guess_columns
 from wara.data.mapping_read import Reader, Reading
@@ -66,7 +67,9 @@ def open_reader(source: Source, mapping: Mapping, labels: Path | str | None = No
         table = open_table(source, mapping.table, labels)
     grid = None if table is None else read_grid(table.data, table.name, mapping.sheet)
     name = "" if table is None else table.name
-    return Reader(mapping, source.names(), source.open, grid=grid, prefix=source.prefix, table=name)
+    return Reader(
+        mapping, source.names(), source.open, grid=grid, prefix=source.prefix, table=name, kept=Kept.read(source.path)
+    )
 
 
 def guess_mapping(source: Source, labels: Path | str | None = None, table: str | None = None,

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from wara.data.dicom_tags import label_keyword, patient_keyword, read_tags
 from wara.data.folders import from_folders, not_an_image
 from wara.data.grids import Grid, is_table_name, named
+from wara.data.kept import Kept
 from wara.data.mapping import Mapping
 from wara.data.matching import FileIndex
 from wara.data.patients import patient_code
@@ -18,8 +19,10 @@ from wara.data.patterns import EXAMPLE, NamePattern
 from wara.data.words import split_of
 from wara.errors import InputError
 from wara.imaging.formats import is_image_name
+from wara.imaging.names_in_paths import is_coded
 
 NO_FILE = "named in the table, but not in the data"
+_SAY_BEFORE = "Upload the images again and say it before they are checked, or bring a table with it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Reader:
         grid: the table, where the mapping names one.
         prefix: the source's wrapping folder, with a slash, or "".
         table: the table's name relative to the source where it lies in it.
+        kept: what is still known of former headers and names, where the source was cleaned.
 
     Raises:
         InputError: the mapping is not complete or does not fit the table; see the message.
@@ -78,6 +82,7 @@ class Reader:
         grid: Grid | None = None,
         prefix: str = "",
         table: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self.mapping = mapping
         self.images = [name for name in names if is_image_name(name) and name != table]
@@ -87,7 +92,9 @@ class Reader:
         self._pattern = NamePattern(mapping.pattern) if mapping.pattern else None
         self._label_tag = label_keyword(mapping.label_tag) if mapping.label_tag else None
         self._patient_tag = patient_keyword(mapping.patient_tag) if mapping.patient_tag else None
+        self._kept = kept
         self._require_complete(grid)
+        self._require_kept(grid)
         self._table: dict[str, _Facts] | None = None
         if grid is not None:
             self._table = self._read_table(grid, FileIndex(self.images, prefix, table))
@@ -131,6 +138,29 @@ class Reader:
             raise _incomplete(seen, f"Name the part that is the label (?P<label>...), e.g. {EXAMPLE}")
         if mapping.source == "dicom" and self._label_tag is None:
             raise _incomplete("no DICOM attribute", "Name the attribute that is the label, e.g. BodyPartExamined.")
+
+    def _require_kept(self, grid: Grid | None) -> None:
+        """Refuse what was removed when the images were cleaned, and say what, why and what to do."""
+        if self._kept is None:
+            return
+        wanted = (self._label_tag if self.mapping.source == "dicom" else None, self._patient_tag)
+        if lost := self._kept.lost(wanted):
+            raise InputError(
+                "This DICOM attribute was removed when the images were checked, for it may tell who somebody is",
+                seen=lost[0],
+                remedy=_SAY_BEFORE,
+                code="removed",
+            )
+        header = set() if grid is None else {name.casefold() for name in grid.header}
+        gone = [column for column in self.mapping.columns.values() if column.strip().casefold() not in header]
+        if grid is not None and gone:
+            raise InputError(
+                f"The table has no column '{gone[0]}' (any more): columns that may tell who somebody is were removed "
+                "when the images were checked",
+                seen=f"{grid.name}: its columns are {named(grid.header)}",
+                remedy=f"Name one of these columns. {_SAY_BEFORE}",
+                code="csv-column-missing",
+            )
 
     def _read_table(self, grid: Grid, index: FileIndex) -> dict[str, _Facts]:
         places = {name: grid.place(column) for name, column in self.mapping.columns.items()}
@@ -194,8 +224,11 @@ class Reader:
     def _from_pattern(self, name: str) -> _Facts:
         if self._pattern is None:
             return _Facts()
-        groups = self._pattern.find(name)
         labels = self.mapping.source == "pattern"
+        former = self._kept is not None and self._kept.pattern == self.mapping.pattern and name in self._kept.groups
+        groups = self._kept.groups[name] if former and self._kept else self._pattern.find(name)
+        if groups is None and labels and not former and self._kept is not None and is_coded(name):
+            return _Facts(reason="its name repeated its header and is a code now, which does not fit the pattern")
         if groups is None:
             # A label is needed; a patient or a side that some names lack is not.
             return _Facts(reason="its name does not fit the pattern") if labels else _Facts()
@@ -210,8 +243,7 @@ class Reader:
         patient_tag = self._patient_tag or "PatientID"
         wanted = [tag for tag in (self._label_tag, patient_tag) if tag]
         try:
-            with self._open(name) as file:
-                values = read_tags(file, wanted)
+            values = self._tags(name, wanted)
         except InputError as error:
             return _Facts(reason=error.what)
         if self.mapping.source != "dicom":
@@ -221,6 +253,17 @@ class Reader:
         label = values.get(self._label_tag or "")
         reason = None if label else f"its DICOM header has no {self._label_tag}"
         return _Facts(label, values.get(patient_tag), reason=reason)
+
+
+    def _tags(self, name: str, wanted: list[str]) -> dict[str, str] | None:
+        """Return values of a header, those first that were kept of the former one; None where it is not DICOM."""
+        known = self._kept.tags.get(name, {}) if self._kept else {}
+        missing = [tag for tag in wanted if self._kept is None or tag not in self._kept.keywords]
+        if not missing:
+            return known if self._kept and name in self._kept.tags else None
+        with self._open(name) as file:
+            values = read_tags(file, missing)
+        return None if values is None else values | known
 
 
 def _facts(cell: dict[str, str], where: str) -> _Facts:

@@ -15,6 +15,9 @@ from wara.data.grids import is_table_name
 from wara.data.words import is_split_word
 from wara.errors import InputError, UnreadableImage
 
+# A folder that holds a file of this name is the data's top folder as it stands (see ``wara.data.kept``).
+KEPT_FILE = ".wara-kept.json"
+
 _NOISE = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
 _OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -31,8 +34,9 @@ class Source(ABC):
 
     def __init__(self, path: Path, names: Iterable[str]) -> None:
         self.path = path
+        names = list(names)
         kept = sorted(name for name in names if not is_hidden(name))
-        self.prefix = wrapping_folder(kept)
+        self.prefix = "" if KEPT_FILE in names else wrapping_folder(kept)
         self._names = [name[len(self.prefix) :] for name in kept if name.startswith(self.prefix)]
         self._known = frozenset(self._names)
 
@@ -61,6 +65,10 @@ class Source(ABC):
             InputError: as ``read``.
         """
         return io.BytesIO(self.read(name))
+
+    def file(self, name: str) -> Path | None:
+        """Return where a file lies as it is; None where it lies in an archive."""
+        return None
 
     def contents(self) -> Iterator[tuple[str, bytes | InputError]]:
         """Yield every file's name with its content, or with the reason why it cannot be read; one at a time."""
@@ -106,6 +114,10 @@ class FolderSource(Source):
             return self._path(name).open("rb")
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
+
+    def file(self, name: str) -> Path | None:
+        """Return where a file lies (see ``Source.file``)."""
+        return self._path(name)
 
     def stamp(self, name: str) -> str:
         """Return size and time of change."""

@@ -193,12 +193,16 @@ def _row(number: int, cells: Sequence[str], columns: dict[str, int], name: str) 
         )
     return Row(
         number, cell("file"), unicodedata.normalize("NFC", cell("label")), cell("patient") or None, split,
-        cell("sex") or None, _age(cell("age"), f"{name}, line {number}"),
+        cell("sex") or None, age_in_years(cell("age"), f"{name}, line {number}"),
     )  # fmt: skip
 
 
-def _age(text: str, where: str) -> float | None:
-    """Return an age in years: a number, or DICOM's form such as 045Y or 010M."""
+def age_in_years(text: str, where: str) -> float | None:
+    """Return an age in years: a number, or DICOM's form such as 045Y or 010M; None for an empty text.
+
+    Raises:
+        InputError: no age; code "csv-age".
+    """
     if not text:
         return None
     years = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}.get(text[-1].upper())

@@ -15,6 +15,7 @@ from wara.imaging.quiet import quiet_decoders
 from wara.imaging.raster_metadata import strip_raster
 
 AGE_BANDS = (5, 10)
+OLDEST_BAND = 90
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ class Consent:
                 remedy="Choose 5 or 10.",
                 code="age-band",
             )
+
+    @classmethod
+    def of_band(cls, years: int | None) -> Consent:
+        """Return the agreement to bands of so many years; None agrees to nothing."""
+        return NOTHING_MORE if years is None else cls(True, years)
+
+    def age(self, age: float | None) -> float | None:
+        """Return what may be kept of an age in years: the youngest of its band, or None."""
+        if age is None or not self.sex_and_age:
+            return None
+        return float(OLDEST_BAND if age >= OLDEST_BAND else age // self.years * self.years)
 
 
 NOTHING_MORE = Consent()

@@ -8,6 +8,7 @@ from datetime import date
 
 from pydicom.dataset import Dataset
 
+from wara.imaging.deidentify import OLDEST_BAND
 from wara.imaging.names_in_paths import Identifiers
 
 
@@ -25,7 +26,6 @@ _NAMES = _words(
     "PatientName OtherPatientNames PatientBirthName PatientMotherBirthName ReferringPhysicianName OperatorsName",
     "PerformingPhysicianName PhysiciansOfRecord NameOfPhysiciansReadingStudy RequestingPhysician ResponsiblePerson",
 )
-OLDEST_BAND = 90
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _DAY = re.compile(r"\d{8}")
 _PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}

@@ -19,8 +19,9 @@ _NOBODY_WORDS = (
     "phantom pneumonia positive scan series sick sit study subject test train tumor tumour unknown val valid "
     "validation volunteer"
 )
-_NOBODY = frozenset(_NOBODY_WORDS.split())
+NOBODY = frozenset(_NOBODY_WORDS.split())
 _PIECES = re.compile(r"[^\W\d_]+|\d+")
+_CODED = re.compile(r"(image|folder)_[0-9a-f]{12}(\.|$)")
 _LONG = 5
 _SHORTEST = 3
 
@@ -40,29 +41,29 @@ class Identifiers:
     @classmethod
     def of(cls, numbers: Iterable[str] = (), names: Iterable[str] = ()) -> Identifiers:
         """Take values as they stand in a header; a name's parts may be parted by carets, blanks or commas."""
-        parts = {piece for name in names for piece in _pieces(name) if len(piece) >= _SHORTEST}
-        whole = {"".join(_pieces(name)) for name in names} | {"".join(reversed(_pieces(name))) for name in names}
+        parts = {piece for name in names for piece in pieces_of(name) if len(piece) >= _SHORTEST}
+        whole = {"".join(pieces_of(name)) for name in names} | {"".join(reversed(pieces_of(name))) for name in names}
         cleaned = {number.strip(" \0\t\r\n") for number in numbers}
-        return cls(frozenset(cleaned - {""}), frozenset((parts | whole) - _NOBODY - {""}))
+        return cls(frozenset(cleaned - {""}), frozenset((parts | whole) - NOBODY - {""}))
 
     def __or__(self, other: Identifiers) -> Identifiers:
         return Identifiers(self.numbers | other.numbers, self.names | other.names)
 
     def stand_in(self, part: str, *, folder: bool = False) -> bool:
         """Whether one part of a path carries one of them. A folder of fewer than three letters never does."""
-        pieces = _pieces(part)
-        if not pieces or all(piece in _NOBODY for piece in pieces):
+        pieces = pieces_of(part)
+        if not pieces or all(piece in NOBODY for piece in pieces):
             return False
         together, letters = "".join(pieces), "".join(piece for piece in pieces if piece.isalpha())
         for name in self.names:
             if name in pieces or name == letters or (len(name) >= _LONG and name in together):
                 return True
-        return any(_stands_in(_pieces(number), pieces, together, folder) for number in self.numbers)
+        return any(_stands_in(pieces_of(number), pieces, together, folder) for number in self.numbers)
 
 
 def _stands_in(number: list[str], pieces: list[str], together: str, folder: bool) -> bool:
     joined = "".join(number)
-    if not joined or all(piece in _NOBODY for piece in number) or (folder and len(joined) < _SHORTEST):
+    if not joined or all(piece in NOBODY for piece in number) or (folder and len(joined) < _SHORTEST):
         return False
     if len(joined) >= _LONG and joined in together:
         return True
@@ -71,7 +72,8 @@ def _stands_in(number: list[str], pieces: list[str], together: str, folder: bool
     return any(pieces[at : at + len(number)] == number for at in range(len(pieces) - len(number) + 1))
 
 
-def _pieces(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
+    """Return the words and numbers in a text, without capitals and accents."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return _PIECES.findall("".join(letter for letter in plain if not unicodedata.combining(letter)))
 
@@ -87,7 +89,7 @@ def safe_path(path: str, identifiers: Identifiers) -> str:
     """
     *folders, file = path.split("/")
     parts = [coded_folder(part) if identifiers.stand_in(part, folder=True) else part for part in folders]
-    return "/".join([*parts, coded_file(file) if identifiers.stand_in(_stem(file)) else file])
+    return "/".join([*parts, coded_file(file) if identifiers.stand_in(stem_of(file)) else file])
 
 
 def coded_file(file: str) -> str:
@@ -101,13 +103,19 @@ def coded_folder(part: str) -> str:
     return f"folder_{_code(part)}"
 
 
-def _stem(file: str) -> str:
+def is_coded(path: str) -> bool:
+    """Whether a part of a path is a code."""
+    return any(_CODED.match(part) for part in path.split("/"))
+
+
+def stem_of(file: str) -> str:
+    """Return a file's name without the suffix of an image, a zip or a table; another suffix belongs to the name."""
     return PurePosixPath(file).stem if _has_suffix(file) else file
 
 
 def _has_suffix(file: str) -> bool:
     suffix = PurePosixPath(file).suffix.lower()
-    return suffix in IMAGE_SUFFIXES or suffix in (".zip", ".csv")
+    return suffix in IMAGE_SUFFIXES or suffix in (".zip", ".csv", ".tsv", ".xlsx")
 
 
 def _code(text: str) -> str:

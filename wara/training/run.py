@@ -20,6 +20,7 @@ from torch import nn
 from wara.backbones import Backbone, load_backbone
 from wara.data.batches import Batches
 from wara.data.catalogue import Catalogue, read_catalogue
+from wara.data.checked import read_checked, restamped
 from wara.data.checks import require_trainable
 from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from wara.data.ingest import ingest
@@ -90,6 +91,7 @@ def train(
     on_event: Callable[[dict[str, Any]], None] | None = None,
     cache: Path | None = None,
     decisions: Path | None = None,
+    checked: Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on a data set and write the RUN folder.
 
@@ -105,6 +107,7 @@ def train(
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
         decisions: file of decisions about findings (see `wara.data.decisions`); they are applied before the split, and
             kept with the run.
+        checked: a stored catalogue of the data (see `wara.data.checked`), which is then not listed once more.
 
     Returns:
         What metrics.json holds.
@@ -123,7 +126,7 @@ def train(
             return finished
         _seed(recipe.seed, device)
         mapping = mapping or (kept_mapping(out) if resume else None)
-        study, backbone = _read(data, out, recipe, labels, mapping, cache, decisions, emit)
+        study, backbone = _read(data, out, recipe, labels, mapping, cache, decisions, checked, emit)
         recipe = recipe.for_images(len(study.rows("train")))
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
@@ -231,12 +234,16 @@ def _read(
     mapping: Mapping | None,
     cache: Path | None,
     decided: Path | None,
+    checked: Path | None,
     emit: Emit,
 ) -> tuple[_Study, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
     decisions = [] if decided is None else read_decisions(decided)
     with open_source(data) as source:
-        catalogue = read_catalogue(source, labels, mapping)
+        if checked is None:
+            catalogue = read_catalogue(source, labels, mapping)
+        else:
+            catalogue = restamped(read_checked(checked), source)
         require_trainable(catalogue)
         # Before the images are decoded, so that a wrong option or file is said at once and not minutes later.
         backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)

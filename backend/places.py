@@ -1,0 +1,64 @@
+"""Where the parts of a data set lie: its images, its table of labels, its mapping, its catalogue and decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from backend.arrivals import LABELS_FOLDER
+from backend.catalogues import CATALOGUE_FILE, load_catalogue
+from backend.db import Dataset
+from backend.door import CLEAN_FOLDER, KEPT_FOLDER
+from backend.refusals import refuse_unless_ready
+from backend.storage import Storage
+from wara.data.catalogue import Catalogue
+from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
+
+DECISIONS_FILE = "decisions.json"
+
+
+class Places:
+    """The files of data sets.
+
+    Args:
+        storage: the data folder.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def source(self, dataset: Dataset) -> Path:
+        """Return the folder, zip or file that holds a data set's images."""
+        return self.storage.folder("datasets", dataset.id) / (dataset.source or "files")
+
+    def labels_file(self, dataset: Dataset) -> Path | None:
+        """Return the table that the upload named as its labels, or what is kept of it."""
+        if not dataset.labels:
+            return None
+        kept = KEPT_FOLDER if dataset.source == CLEAN_FOLDER else LABELS_FOLDER
+        return self.storage.folder("datasets", dataset.id) / kept / PurePosixPath(dataset.labels).name
+
+    def mapping_file(self, dataset: Dataset) -> Path:
+        """Return where it is kept where the labels come from, if a person said it."""
+        folder = self.storage.folder("datasets", dataset.id)
+        return (folder / KEPT_FOLDER if dataset.source == CLEAN_FOLDER else folder) / MAPPING_FILE
+
+    def catalogue_file(self, dataset: Dataset) -> Path:
+        """Return where the catalogue of a checked data set is kept."""
+        return self.storage.folder("datasets", dataset.id) / CATALOGUE_FILE
+
+    def decisions_file(self, dataset: Dataset) -> Path:
+        """Return where the decisions about a data set's findings are kept, if there are any."""
+        return self.storage.folder("datasets", dataset.id) / DECISIONS_FILE
+
+    def mapping(self, dataset: Dataset) -> Mapping | None:
+        """Return where a person said that the labels come from; None for a usual layout."""
+        return kept_mapping(self.mapping_file(dataset).parent)
+
+    def catalogue(self, dataset: Dataset) -> Catalogue:
+        """Return the catalogue as it was checked, before any decision.
+
+        Raises:
+            RequestRefused: 409 while the data set is not ready.
+        """
+        refuse_unless_ready(dataset)
+        return load_catalogue(self.catalogue_file(dataset))
