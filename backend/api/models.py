@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -34,6 +34,8 @@ from backend.uploads import receive
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
+from wara.imaging.deidentify import header_identifiers
+from wara.imaging.names_in_paths import safe_path
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
@@ -174,10 +176,12 @@ def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes | InputError]]
     """Give one image after the other, so that only a batch of them is in memory."""
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
         path = files[0].path.rename(files[0].path.with_name(PurePosixPath(files[0].name).name))
-        yield from _unpacked(path)
-        return
-    for file in files:
-        yield file.name, file.path.read_bytes()
+        named: Iterable[tuple[str, bytes | InputError]] = _unpacked(path)
+    else:
+        named = ((file.name, file.path.read_bytes()) for file in files)
+    for name, data in named:
+        # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
+        yield (safe_path(name, header_identifiers(data, name)) if isinstance(data, bytes) else name), data
 
 
 def _unpacked(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
