@@ -24,6 +24,10 @@ _PNG_KEPT = frozenset(
      b"acTL", b"fcTL", b"fdAT")
 )  # fmt: skip
 _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"ANIM"))
+# Where an orientation can stand (EXIF, XMP); without any of these the file need not be opened to know that it has none.
+_MAY_TURN = {
+    "JPEG": (b"\xff\xe1",), "PNG": (b"eXIf", b"tEXt", b"zTXt", b"iTXt"), "WebP": (b"EXIF", b"XMP "),
+}  # fmt: skip
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
 _DAMAGED = "Copy or export it again from where it came."
 
@@ -57,6 +61,8 @@ def strip_raster(content: bytes, name: str, kind: str) -> bytes:
 
 def _orientation(content: bytes, kind: str) -> int:
     """Return the orientation that decoding will find, from wherever it does; 1 where the file cannot be opened."""
+    if not any(mark in content for mark in _MAY_TURN[kind]):
+        return 1
     try:
         with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS[kind]) as image:
             return read_orientation(image)
