@@ -231,6 +231,7 @@
       }
     }
     const labels = () => element.querySelector("input[name=labels]").value.trim();
+    const ageBand = () => (element.querySelector("input[name=characteristics]").checked ? "5" : "");
     function showPaused(paused) {
       box.dataset.paused = paused ? "yes" : "";
       part("pause").textContent = paused ? "Resume" : "Pause";
@@ -264,11 +265,10 @@
         try {
           const there = await steadily(control, line, () => get(`/datasets/${encodeURIComponent(entry.dataset)}/arrived`));
           if (there.status === "receiving") {
-            if (labels()) {
-              const change = new FormData();
-              change.append("labels", labels());
-              await send(`/datasets/${encodeURIComponent(entry.dataset)}/files`, change);
-            }
+            const change = new FormData();
+            change.append("age_band", ageBand());
+            if (labels()) change.append("labels", labels());
+            await send(`/datasets/${encodeURIComponent(entry.dataset)}/files`, change);
             return there;
           }
         } catch (error) {
@@ -280,6 +280,7 @@
       start.append("finish", "false");
       if (name) start.append("name", name);
       if (labels()) start.append("labels", labels());
+      start.append("age_band", ageBand());
       const { id } = await send("/datasets", start);
       const zip = files.length === 1 && /\.zip$/i.test(files[0].path);
       remember([...remembered(), { mark, dataset: id, zip, files: files.length, bytes: bytesOf(files) }]);

@@ -100,7 +100,7 @@ def check(
         if consent is None:
             catalogue, _ = ingest(source, listed, on_progress=on_progress)
             require_trainable(catalogue)
-            return Admitted(catalogue, None if labels is None else labels.name)
+            return Admitted(restamped(catalogue, source), None if labels is None else labels.name)
         door = Door(folder, source, consent, mapping, labels)
         catalogue, _ = ingest(source, listed, on_progress=on_progress, keep=door.keep)
         try:

@@ -57,6 +57,15 @@ UPLOAD = f"""
       <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"
         aria-describedby="upload-labels-hint"></div>
   </details>
+  <details class="fold"><summary>What is kept of the patients</summary>
+    <p class="hint">Once it is known where the classes stand, the images are checked. Names, dates, numbers and notes
+      are then taken out of files, tables and file names, and what you sent is deleted. A patient’s number becomes a
+      code that only this server can make; it keeps all images of one patient on one side of the split.</p>
+    <label class="check" for="upload-characteristics"><input id="upload-characteristics" name="characteristics"
+      type="checkbox" aria-describedby="upload-characteristics-hint"><span>Keep sex and age</span></label>
+    <p class="hint" id="upload-characteristics-hint">For results by sex and age. Ages are kept in bands of five years,
+      90 and more together. Leave it off unless you may use them.</p>
+  </details>
 </section>
 """
 

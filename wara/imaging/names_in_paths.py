@@ -14,10 +14,10 @@ from wara.imaging.identity import keyed_digest
 
 # Words that stand in headers as names and in folders as classes or layouts, and are nobody's.
 _NOBODY_WORDS = (
-    "abnormal anon anonym anonymized anonymous benign case control covid data dataset dicom disease dummy exam female "
-    "healthy image images img lesion male malignant name negative no noname none normal other patient patients person "
-    "phantom pneumonia positive scan series sick sit study subject test train tumor tumour unknown val valid "
-    "validation volunteer"
+    "abnormal anon anonym anonymized anonymous benign case control covid data dataset demo dicom disease dummy exam "
+    "example female healthy image images img lesion male malignant name negative no noname none normal other patient "
+    "patients person phantom pneumonia positive scan series sick sit study subject synthetic test train tumor tumour "
+    "unknown val valid validation volunteer"
 )
 NOBODY = frozenset(_NOBODY_WORDS.split())
 _PIECES = re.compile(r"[^\W\d_]+|\d+")

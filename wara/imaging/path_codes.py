@@ -88,7 +88,9 @@ class PathCoder:
         """Whether a folder's name or another text carries what a header says."""
         if text not in self._known:
             self._known[text] = text not in self._spared and (
-                text in self._folders or text in self._stems or self._everybody.stand_in(text)
+                text in self._folders
+                or (text in self._stems and len(text) >= _SHORTEST)
+                or self._everybody.stand_in(text)
             )
         return self._known[text]
 

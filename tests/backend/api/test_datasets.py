@@ -105,11 +105,11 @@ def test_other_data_of_the_same_name_gets_a_name_of_its_own(studio: Studio) -> N
     assert studio.ready(study(5, start=200), name="Chest  films\n")["name"] == "Chest films"
 
 
-def test_a_zip_is_kept_as_a_zip_and_read_through_its_wrapping_folder(studio: Studio, settings: Settings) -> None:
+def test_a_zip_is_read_through_its_wrapping_folder_and_kept_as_a_folder(studio: Studio, settings: Settings) -> None:
     found = studio.ready({"films.zip": make_zip(study(5) | {"__MACOSX/study/._x.png": b"noise"})})
     assert (found["name"], found["images"], found["passed_over"]) == ("films", 10, 0)
-    files = [path.name for path in (settings.data_dir / "datasets" / found["id"] / "files").iterdir()]
-    assert files == ["films.zip"]
+    kept = settings.data_dir / "datasets" / found["id"] / "clean"
+    assert sorted(path.name for path in kept.iterdir() if path.is_dir()) == ["coarse", "fine"]
     page = studio.http.get(f"{API}/datasets/{found['id']}/images", params={"limit": 1}).json()
     assert studio.http.get(page["items"][0]["url"]).status_code == 200
 
