@@ -232,6 +232,7 @@
     }
     const labels = () => element.querySelector("input[name=labels]").value.trim();
     const ageBand = () => (element.querySelector("input[name=characteristics]").checked ? "5" : "");
+    const ask = () => element.querySelector("input[name=ask]").checked;
     function showPaused(paused) {
       box.dataset.paused = paused ? "yes" : "";
       part("pause").textContent = paused ? "Resume" : "Pause";
@@ -342,7 +343,7 @@
             if (dataset.status !== "receiving") return dataset;
           }
           asked = true;
-          return send(`${path}/finish`, null, { signal: control.signal });
+          return send(`${path}/finish${ask() ? "?ask=true" : ""}`, null, { signal: control.signal });
         });
       } catch (error) {
         error.ended = error.status >= 400 && error.status < 500 && error.body?.code !== "uploads-unfinished";

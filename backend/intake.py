@@ -30,8 +30,8 @@ from backend.db.models import now
 from backend.door import CLEAN_FOLDER, Admitted, check, empty, holds_raw, remove_raw, settle_on_disk
 from backend.names import safe_relative
 from backend.places import Places
-from backend.problems import as_problem, not_found, problem_of, unexpected
-from backend.refusals import already_here, refuse_in_use, refuse_unless_ready, refuse_unless_receiving
+from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
+from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
 from backend.storage import Batch, Storage, write_json
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent
@@ -52,8 +52,7 @@ class Intake(Places):
     """Takes uploads in and checks them in the background, one data set at a time."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
-        super().__init__(storage)
-        self.database = database
+        super().__init__(database, storage)
         self._pool: ThreadPoolExecutor | None = None
         self._received: dict[str, int] = {}
         self._progress: dict[str, tuple[int, int]] = {}
@@ -140,7 +139,7 @@ class Intake(Places):
     def accepts(self, dataset_id: str) -> int:
         """Check that a data set still receives; return the bytes it holds so far."""
         with self.storage.lock(dataset_id):
-            self._receiving(dataset_id)
+            self.receiving(dataset_id)
             if dataset_id not in self._received:
                 self.storage.drop_unlisted(dataset_id)
                 self._received[dataset_id] = sum(entry["size"] for entry in self.storage.manifest(dataset_id))
@@ -199,8 +198,13 @@ class Intake(Places):
                     dataset.labels = labels
             self.agree(dataset_id, age_band)
 
-    def finish(self, dataset_id: str) -> None:
+    def finish(self, dataset_id: str, *, ask: bool = False) -> None:
         """End an upload: list it, refuse what cannot be used at once, and begin the check of every image.
+
+        Args:
+            dataset_id: the data set.
+            ask: wait for a person to say where labels come from, though they can be told; only the check takes away
+                what they can be read from.
 
         Raises:
             RequestRefused: 409 when the same content is here already, or the upload is finished.
@@ -208,9 +212,9 @@ class Intake(Places):
         """
         with self.storage.lock(dataset_id):
             self.accepts(dataset_id)
-            name, labels = self._receiving(dataset_id)
+            name, labels = self.receiving(dataset_id)
             try:
-                self._settle(dataset_id, name, labels)
+                self._settle(dataset_id, name, labels, ask)
             except InputError:
                 self._discard(dataset_id)
                 raise
@@ -236,33 +240,11 @@ class Intake(Places):
         self._dropped.add(dataset_id)
         self._forget(dataset_id)
 
-    def changeable(self, dataset_id: str) -> Dataset:
-        """Return a data set as it stands now, for a decision about it.
-
-        Raises:
-            RequestRefused: 404, or 409 while it is not ready or a job uses it.
-        """
-        with self.database.session() as session:
-            dataset = session.get(Dataset, dataset_id)
-            if dataset is None:
-                raise not_found("data set", dataset_id)
-            refuse_unless_ready(dataset)
-            refuse_in_use(session, dataset_id)
-        return dataset
-
     def progress(self, dataset_id: str) -> tuple[int, int] | None:
         """Return (done, total) images of a running check."""
         return self._progress.get(dataset_id)
 
-    def _receiving(self, dataset_id: str) -> tuple[str, str | None]:
-        with self.database.session() as session:
-            dataset = session.get(Dataset, dataset_id)
-            if dataset is None:
-                raise not_found("data set", dataset_id)
-            refuse_unless_receiving(dataset)
-            return dataset.name, dataset.labels
-
-    def _settle(self, dataset_id: str, name: str, labels: str | None) -> None:
+    def _settle(self, dataset_id: str, name: str, labels: str | None, ask: bool) -> None:
         manifest = self.storage.manifest(dataset_id)
         if not manifest:
             raise InputError(
@@ -270,7 +252,7 @@ class Intake(Places):
             )
         staging = self.storage.folder("staging", dataset_id)
         source = source_of(manifest, labels)
-        problem = None
+        problem = as_problem(asked()) if ask else None
         try:
             catalogue = list_upload(staging, source, labels)
         except InputError as error:
@@ -365,7 +347,10 @@ class Intake(Places):
             if not clean:
                 empty(folder)
             mapped = self.mapping_file(dataset).exists()
-            if isinstance(error, InputError) and (mapped or error.code in UNKNOWN_LABELS):
+            if is_disk_full(error):
+                # Nothing is wrong with the images, which may have taken hours to arrive.
+                self._set_down(dataset_id, "mapping", problem=as_problem(no_room_for_check()))
+            elif isinstance(error, InputError) and (mapped or error.code in UNKNOWN_LABELS):
                 # The images are good, or were under other labels: they stay, and where labels come from is asked.
                 self._set_down(dataset_id, "mapping", problem=as_problem(error))
             else:

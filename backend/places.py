@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from backend.arrivals import LABELS_FOLDER
 from backend.catalogues import CATALOGUE_FILE, load_catalogue
-from backend.db import Dataset
+from backend.db import Database, Dataset
 from backend.door import CLEAN_FOLDER, KEPT_FOLDER
-from backend.refusals import refuse_unless_ready
+from backend.problems import not_found
+from backend.refusals import refuse_in_use, refuse_unless_ready, refuse_unless_receiving
 from backend.storage import Storage
 from wara.data.catalogue import Catalogue
 from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
@@ -20,11 +21,40 @@ class Places:
     """The files of data sets.
 
     Args:
+        database: their rows.
         storage: the data folder.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self.database = database
         self.storage = storage
+
+    def receiving(self, dataset_id: str) -> tuple[str, str | None]:
+        """Return name and table of labels of an upload as far as they are said.
+
+        Raises:
+            RequestRefused: 404, or 409 when it is finished.
+        """
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise not_found("data set", dataset_id)
+            refuse_unless_receiving(dataset)
+            return dataset.name, dataset.labels
+
+    def changeable(self, dataset_id: str) -> Dataset:
+        """Return a data set as it stands now, for a decision about it.
+
+        Raises:
+            RequestRefused: 404, or 409 while it is not ready or a job uses it.
+        """
+        with self.database.session() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise not_found("data set", dataset_id)
+            refuse_unless_ready(dataset)
+            refuse_in_use(session, dataset_id)
+        return dataset
 
     def source(self, dataset: Dataset) -> Path:
         """Return the folder, zip or file that holds a data set's images."""

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from backend.db import Dataset, Job
 from backend.problems import RequestRefused
+from wara.errors import InputError
 
 
 def refuse_in_use(session: Session, dataset_id: str) -> None:
@@ -45,6 +46,24 @@ def already_here(session: Session, digest: str) -> RequestRefused:
         remedy="Use the one that is here; the second copy was not kept.",
         code="dataset-exists",
         existing=existing.id,
+    )
+
+
+def asked() -> InputError:
+    """Return what is said of an upload whose sender wants to say first where the labels come from."""
+    return InputError(
+        "You asked to say first where the classes and patients stand",
+        remedy="Say it here; the images are then checked, and what is not needed of headers and tables is taken away.",
+        code="asked",
+    )
+
+
+def no_room_for_check() -> InputError:
+    """Return what is said when the disk is too full to keep the cleaned images beside those that came."""
+    return InputError(
+        "The disk is full, so the images could not be checked",
+        remedy="Free some space, then choose here again where the labels come from; the images are still there.",
+        code="disk-full",
     )
 
 

@@ -45,6 +45,7 @@ router = APIRouter(tags=["datasets"], responses=PROBLEMS)
 THUMBNAIL_PIXELS = 256
 # Decoding takes memory: a few at a time, however many the page asks for.
 _decoding = threading.Semaphore(2)
+_ASK = "true to say first where labels come from (PUT mapping), though they can be told by themselves"
 _FILES_HELP = {
     "name": "name of the data set; else the folder's",
     "labels": "path of a CSV inside the upload (columns file, label, optional patient, split)",
@@ -55,7 +56,7 @@ _FILES_HELP = {
 @router.post(
     "/datasets",
     status_code=201,
-    openapi_extra=upload_body("files", many=True, **_FILES_HELP, finish="false to send more files later"),
+    openapi_extra=upload_body("files", many=True, **_FILES_HELP, finish="false to send more files later", ask=_ASK),
 )
 async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
     """Upload files whose file names are relative paths (``folder/class/image.png``), or one zip.
@@ -68,8 +69,8 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
         with storage.scratch() as batch:
             fields = await receive(request, storage, batch)
             await run_in_threadpool(intake.add, dataset_id, batch, *_described(fields))
-        if fields.get("finish", "true").strip().lower() not in ("false", "0", "no"):
-            await run_in_threadpool(intake.finish, dataset_id)
+        if _yes(fields.get("finish", "true")):
+            await run_in_threadpool(intake.finish, dataset_id, ask=_yes(fields.get("ask", "false")))
     except BaseException:
         await run_in_threadpool(intake.discard_upload, dataset_id)
         raise
@@ -88,10 +89,12 @@ async def add_files(dataset_id: str, request: Request, storage: StorageDep, inta
 
 
 @router.post("/datasets/{dataset_id}/finish", status_code=202)
-def finish_dataset(dataset_id: str, intake: IntakeDep, uploads: UploadsDep) -> DatasetOut:
+def finish_dataset(
+    dataset_id: str, intake: IntakeDep, uploads: UploadsDep, ask: Annotated[bool, Query(description=_ASK)] = False
+) -> DatasetOut:
     """End an upload. The images are checked in the background; what cannot be used at all is refused at once."""
     uploads.require_whole(dataset_id)
-    intake.finish(dataset_id)
+    intake.finish(dataset_id, ask=ask)
     return fetch(intake, dataset_id)
 
 
@@ -190,6 +193,10 @@ def delete_dataset(dataset_id: str, intake: IntakeDep) -> Response:
     """Delete a data set with all its images; models trained on it stay."""
     intake.delete(dataset_id)
     return Response(status_code=204)
+
+
+def _yes(written: str) -> bool:
+    return written.strip().lower() not in ("false", "0", "no", "")
 
 
 def _described(fields: dict[str, str]) -> tuple[str | None, str | None, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -185,7 +186,34 @@ def test_a_label_of_a_header_that_is_not_kept_can_be_used_again_and_no_other(
     assert [entry["name"] for entry in again["classes"]] == ["left", "y"]
     assert len({item["patient"] for item in catalogue(settings, found)["items"]}) == 6
     problem = assert_problem(put(studio, found, source="dicom", label_tag="StudyDescription"), 422, "removed")
-    assert "upload the images again" in problem["remedy"].lower()
+    assert "upload the images again" in problem["remedy"]
+
+
+def test_a_person_can_say_first_where_labels_stand_though_folders_name_classes(studio: Studio) -> None:
+    files = {name: dicom(n, coarse=True, SeriesDescription="xy"[n % 2]) for n, name in enumerate(study(5))}
+    found = studio.upload(files, ask="true").json()
+    assert (found["status"], found["error"]["code"]) == ("mapping", "asked")
+    assert put(studio, found, source="dicom", label_tag="SeriesDescription").status_code == 202
+    assert [entry["name"] for entry in studio.checked(found["id"])["classes"]] == ["x", "y"]
+    begun = studio.upload(study(5), finish="false").json()["id"]
+    finished = studio.http.post(f"{API}/datasets/{begun}/finish", params={"ask": "true"})
+    assert finished.json()["status"] == "mapping"
+
+
+def test_a_disk_that_fills_up_in_the_check_costs_no_images(
+    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(intake_module, "settle_on_disk", full)
+    dataset_id = studio.upload(study(5)).json()["id"]
+    found = wait_until(lambda: (now := studio.dataset(dataset_id))["status"] == "mapping" and now)
+    assert found["error"]["code"] == "disk-full"
+    assert not (folder_of(settings, found) / "clean").exists()
+    monkeypatch.undo()
+    assert put(studio, found, source="folders").status_code == 202
+    assert studio.checked(dataset_id)["images"] == 10
 
 
 def test_a_pattern_over_names_that_are_codes_now_can_be_used_again(studio: Studio, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from wara.imaging.formats import is_image_name
 from wara.imaging.names_in_paths import is_coded
 
 NO_FILE = "named in the table, but not in the data"
-_SAY_BEFORE = "Upload the images again and say it before they are checked, or bring a table with it."
+_SAY_BEFORE = "Or upload the images again with 'Ask me where the classes stand', and say it before they are checked."
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Reader:
             raise InputError(
                 "This DICOM attribute was removed when the images were checked, for it may tell who somebody is",
                 seen=lost[0],
-                remedy=_SAY_BEFORE,
+                remedy=f"Choose another one. {_SAY_BEFORE}",
                 code="removed",
             )
         header = set() if grid is None else {name.casefold() for name in grid.header}
