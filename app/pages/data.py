@@ -57,9 +57,9 @@ UPLOAD = f"""
       <input id="upload-labels" name="labels" type="text" autocomplete="off" placeholder="labels.csv"
         aria-describedby="upload-labels-hint"></div>
     <label class="check" for="upload-ask"><input id="upload-ask" name="ask" type="checkbox"
-      aria-describedby="upload-ask-hint"><span>Ask me where the classes stand</span></label>
-    <p class="hint" id="upload-ask-hint">For classes or patients in a DICOM attribute or in file names that hold a
-      patient’s number: once the images are checked, those are gone.</p>
+      aria-describedby="upload-ask-hint"><span>Ask me where the classes are</span></label>
+    <p class="hint" id="upload-ask-hint">Tick this if classes or patients stand in DICOM headers or in the names of
+      files: much of that is removed when the images are checked.</p>
   </details>
   <details class="fold"><summary>What is kept of the patients</summary>
     <p class="hint">Once it is known where the classes stand, the images are checked. Names, dates, numbers and notes

@@ -22,7 +22,7 @@ from wara.imaging.formats import is_image_name
 from wara.imaging.names_in_paths import is_coded
 
 NO_FILE = "named in the table, but not in the data"
-_SAY_BEFORE = "Or upload the images again with 'Ask me where the classes stand', and say it before they are checked."
+_SAY_BEFORE = "Or upload the images again with 'Ask me where the classes are', and say it before they are checked."
 
 
 @dataclass(frozen=True, slots=True)

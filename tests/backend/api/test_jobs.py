@@ -127,7 +127,7 @@ def test_a_process_that_dies_fails_its_job_in_words(studio: Studio) -> None:
 
 def test_a_training_that_cannot_be_done_fails_in_the_words_of_the_library(studio: Studio, settings: Settings) -> None:
     dataset = studio.ready(study())
-    for file in (settings.data_dir / "datasets" / dataset["id"] / "files").rglob("fine_*.png"):
+    for file in (settings.data_dir / "datasets" / dataset["id"] / "clean").rglob("fine_*.png"):
         file.write_bytes(b"spoilt")
     ended = studio.ended(studio.train(dataset["id"])["id"])
     assert ended["state"] == "failed"
