@@ -353,6 +353,8 @@ class Intake(Places):
             elif isinstance(error, InputError) and (mapped or error.code in UNKNOWN_LABELS):
                 # The images are good, or were under other labels: they stay, and where labels come from is asked.
                 self._set_down(dataset_id, "mapping", problem=as_problem(error))
+            elif clean:  # nobody else has these files any more
+                self._set_down(dataset_id, "mapping", problem=problem_of(error))
             else:
                 self._fail(dataset_id, problem_of(error))
         else:

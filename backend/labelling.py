@@ -16,6 +16,7 @@ from wara.data.catalogue import read_catalogue, require_trainable
 from wara.data.mapping import Mapping, write_mapping
 from wara.data.mapping_preview import preview
 from wara.data.sources import open_source
+from wara.errors import InputError
 
 _HAS_FILES = ("mapping", "checking", "ready")
 _CAN_CHANGE = ("mapping", "ready")
@@ -35,6 +36,17 @@ def preview_mapping(intake: Intake, dataset: Dataset, mapping: Mapping | None) -
     """
     if dataset.state not in _HAS_FILES:
         raise _wrong_state(dataset)
+    try:
+        return _preview(intake, dataset, mapping)
+    except InputError:
+        with intake.database.session() as session:
+            now = session.get(Dataset, dataset.id)
+        if now is None or now.source == dataset.source:
+            raise
+        return _preview(intake, now, mapping)  # its check ended meanwhile, and what came was taken away
+
+
+def _preview(intake: Intake, dataset: Dataset, mapping: Mapping | None) -> dict[str, Any]:
     with open_source(intake.source(dataset)) as source:
         return preview(source, mapping or intake.mapping(dataset), intake.labels_file(dataset))
 

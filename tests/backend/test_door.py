@@ -17,6 +17,7 @@ import pytest
 from backend import intake as intake_module
 from backend.db import Dataset
 from backend.door import holds_raw, remove_raw
+from backend.labelling import preview_mapping
 from backend.settings import Settings
 from tests.backend.support import API, Server, Studio, assert_problem, jpeg, make_zip, png, serve, study, wait_until
 from tests.backend.test_no_identifier_is_written import MRN, as_csv, dicom, raster
@@ -241,6 +242,33 @@ def test_images_without_a_label_are_cleaned_too_and_another_mapping_can_take_the
     assert found["images"] == 12 and b"Plantagenet" not in clean_files(settings, found)["z/b.dcm"]
     put(studio, found, source="folders")
     assert studio.checked(found["id"])["images"] == 19
+
+
+def test_whoever_looks_while_the_check_ends_is_shown_what_is_kept(studio: Studio) -> None:
+    intake = studio.http.app.state.parts.intake
+    dataset_id = studio.upload(study(5)).json()["id"]
+    with intake.database.session() as session:
+        before = session.get_one(Dataset, dataset_id)
+    studio.checked(dataset_id)
+    wait_until(lambda: not holds_raw(intake.storage.folder("datasets", dataset_id)))
+    before.source = "files"
+    assert preview_mapping(intake, before, None)["used"] == 10
+
+
+def test_a_later_check_that_goes_wrong_leaves_the_images(
+    studio: Studio, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = studio.ready(study(5))
+
+    def wrong(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(intake_module, "check", wrong)
+    assert put(studio, found, source="folders").status_code == 202
+    wait_until(lambda: studio.dataset(found["id"])["status"] == "mapping")
+    monkeypatch.undo()
+    assert put(studio, found, source="folders").status_code == 202
+    assert studio.checked(found["id"])["images"] == 10
 
 
 def test_a_check_that_begins_anew_starts_from_what_came(studio: Studio, settings: Settings) -> None:

@@ -187,3 +187,22 @@ def test_files_that_cannot_be_kept_are_named_with_their_reasons(studio: Studio, 
     refused = studio.page.locator("#upload-refused")
     expect(refused).to_contain_text("1 file could not be kept")
     expect(refused.locator("li")).to_contain_text("rings/wide/nul")
+
+
+def test_a_person_agrees_to_what_is_kept_and_asks_to_say_where_the_classes_are(
+    studio: Studio, watch: Watch, tmp_path: Path
+) -> None:
+    draw(tmp_path / "rings", {"wide": 12, "narrow": 12})
+    sent: list[str] = []
+    studio.page.on("request", lambda request: sent.append(request.url.rsplit("/", 1)[-1] + (request.post_data or "")))
+    studio.open()
+    for name in ("Other ways to lay out the folder", "What is kept of the patients"):
+        studio.page.locator("#data-upload summary", has_text=name).click()
+    studio.page.get_by_label("Keep sex and age").check()
+    studio.page.get_by_label("Ask me where the classes are").check()
+    studio.upload(tmp_path / "rings")
+    expect(studio.page.locator("#data-mapping form")).to_be_visible()
+    expect(studio.page.locator("#data-detail")).to_contain_text("You asked to say first")
+    assert any('name="age_band"\r\n\r\n5' in text for text in sent)
+    studio.page.locator("#data-mapping").get_by_role("button", name="Use these labels").click()
+    studio.uploaded(24)

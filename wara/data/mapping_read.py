@@ -251,7 +251,8 @@ class Reader:
         if values is None:
             return _Facts(reason="not a DICOM file")
         label = values.get(self._label_tag or "")
-        reason = None if label else f"its DICOM header has no {self._label_tag}"
+        why = f"its DICOM header has no {self._label_tag}" + (", or none that was kept" if self._kept else "")
+        reason = None if label else why
         return _Facts(label, values.get(patient_tag), reason=reason)
 
 
