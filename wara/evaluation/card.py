@@ -82,7 +82,7 @@ def _uses(recipe: Fields, metrics: Fields, report: Fields) -> str:
 
 
 def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
-    size = recipe["image"]["size"]
+    size, fit = recipe["image"]["size"], _fit(recipe["image"])
     return (
         "### Out of scope\n\n"
         "- Diagnosis, screening, triage, or any use that touches the care of a patient.\n"
@@ -90,7 +90,7 @@ def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
         "- Images that belong to none of the classes: it has no answer \"none of these\" and will name one of them"
         + (", with a warning where the image is unlike the training images as far as it can tell.\n"
            if metrics.get("novelty") else ".\n") +
-        f"- Detail finer than the model sees: every image is brought to {size} x {size} pixels ({_fit(recipe['image'])})."
+        f"- Detail finer than the model sees: every image is brought to {size} x {size} pixels ({fit})."
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def _files(report: Fields) -> str:
     words = f" File formats: {formats}." if formats else ""
     if sizes:
         small, middle, large = (f"{sizes[key][0]} x {sizes[key][1]}" for key in ("smallest", "median", "largest"))
-        words += f" All have {small} pixels." if small == large else f" Sizes from {small} to {large} pixels, the middle one {middle}."
+        span = f" Sizes from {small} to {large} pixels, the middle one {middle}."
+        words += f" All have {small} pixels." if small == large else span
     return words
 
 
@@ -88,7 +89,8 @@ def _findings(report: Fields) -> list[str]:
         for finding in found
         if finding["kind"] != UNREADABLE  # told above
     )
-    return ["### Findings of the data report", f"As the data stood when training began{after}.", points or _NOTHING_FOUND]
+    when = f"As the data stood when training began{after}."
+    return ["### Findings of the data report", when, points or _NOTHING_FOUND]
 
 
 def _decided(report: Fields) -> list[str]:

@@ -30,8 +30,9 @@ _FIGURES = {
 }
 _STYLE = """
 :root { color-scheme: light; }
-@page { size: A4; margin: 18mm 16mm 20mm; @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; color: #56606b; }
-  @bottom-left { content: "A research tool, not a medical device"; font: 8pt sans-serif; color: #56606b; } }
+@page { size: A4; margin: 18mm 16mm 20mm; font: 8pt sans-serif; color: #56606b;
+  @bottom-left { content: "A research tool, not a medical device"; }
+  @bottom-right { content: counter(page) " / " counter(pages); } }
 @page across { size: A4 landscape; margin: 14mm; }
 * { box-sizing: border-box; }
 html { background: #ffffff; }
@@ -46,7 +47,8 @@ p, ul, pre, table, blockquote, figure { margin: 0 0 3mm; }
 p, li { orphans: 3; widows: 3; }
 ul { padding-left: 5mm; }
 li { margin-bottom: 1mm; break-inside: avoid; }
-blockquote { padding: 3mm 4mm; border: 1px solid #e4cf94; border-left: 4px solid #6b4a00; background: #fdf5e0; break-inside: avoid; }
+blockquote { padding: 3mm 4mm; border: 1px solid #e4cf94; border-left: 4px solid #6b4a00; background: #fdf5e0;
+  break-inside: avoid; }
 blockquote p:last-child { margin: 0; }
 .scroll { overflow-x: auto; margin-bottom: 4mm; break-inside: avoid; }
 table { width: 100%; border-collapse: collapse; font-size: 9pt; margin: 0; }
@@ -130,11 +132,11 @@ def _unbroken(found: re.Match[str]) -> str:
 
 
 def _figure(name: str, png: bytes) -> str:
-    data = base64.b64encode(png).decode()
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     caption = html.escape(_FIGURES[name])
     width, height = struct.unpack(">II", png[16:24])  # of the PNG's header
     shape = ' class="square"' if height > _SQUARE * width else ""
-    return f'<figure{shape}><figcaption>{caption}</figcaption><img alt="{caption}" src="data:image/png;base64,{data}"></figure>\n'
+    return f'<figure{shape}><figcaption>{caption}</figcaption><img alt="{caption}" src="{source}"></figure>\n'
 
 
 def _plain(inline: str) -> str:

@@ -1,5 +1,6 @@
 """The model card as a page to print: it needs nothing from outside, runs nothing, and takes no name for markup."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -13,7 +14,9 @@ from wara.evaluation.card_page import card_page, figures_of
 from wara.evaluation.figures import draw_confusion
 from wara.training import outputs
 
-HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "[a](javascript:alert(1))", "| --- |"]
+HOSTILE = [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&lt;b&gt;", "[a](javascript:alert(1))", "| --- |",
+]  # fmt: skip
 
 
 class Reader(HTMLParser):
@@ -59,7 +62,7 @@ def test_page_is_one_file_that_loads_and_runs_nothing(page):
     assert ("html", {"lang": "en"}) in found
     assert all(attributes.get("alt") for tag, attributes in found if tag == "img")
     headings = [int(tag[1]) for tag, _ in found if re.fullmatch(r"h\d", tag)]
-    assert headings.count(1) == 1 and max(b - a for a, b in zip(headings, headings[1:], strict=False)) == 1
+    assert headings.count(1) == 1 and max(b - a for a, b in itertools.pairwise(headings)) == 1
 
 
 def test_names_of_classes_stay_text():
@@ -84,7 +87,6 @@ def test_a_run_folder_gets_both_cards_and_an_older_one_its_page_when_it_is_asked
     assert outputs.read_card_page(tmp_path) == written
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("classes", [CLASSES, [f"a rather long name of a class, {i}" for i in range(20)]], ids=len)
 def test_printed_on_a4_no_table_is_clipped(classes, chromium, tmp_path):
     from playwright.sync_api import sync_playwright
