@@ -32,10 +32,10 @@ def test_numbers_that_cannot_be_are_refused(function, numbers):
         function(0.9, *numbers)
 
 
-# Method, trained share in percent, memory in MiB, average AUROC in percent: as printed in the README of the authors'
-# repository (github.com/YijinHuang/FPT, commit 09e959f), ViT-B at 512 x 512. The last two columns are what the authors'
-# own function (utils/peme.py, commit d5f20b1) gives for these, run apart from this project. The PPE and PME that the
-# papers themselves print were not at hand.
+# Method, trained share in percent, memory (its unit is not stated), average AUROC in percent: as printed in the README
+# of the authors' repository (github.com/YijinHuang/FPT, commit 09e959f), ViT-B. The last two columns are the formula
+# of the authors' own code (utils/peme.py, commit d5f20b1), worked out apart from this project. The PPE and PME that
+# the papers themselves print were not at hand.
 AUTHORS = [
     ("full fine-tuning", 100.00, 23128, 88.82, 65.73, 65.73),
     ("prompt tuning", 0.17, 20582, 83.68, 83.62, 63.47),
@@ -47,7 +47,7 @@ AUTHORS = [
 
 
 @pytest.mark.parametrize(("percent", "memory", "score", "by_parameters", "by_memory"), [row[1:] for row in AUTHORS])
-def test_the_authors_table_gets_what_the_authors_function_gives(percent, memory, score, by_parameters, by_memory):
+def test_the_authors_table_gets_what_the_authors_formula_gives(percent, memory, score, by_parameters, by_memory):
     assert round(ppe(score, percent, 100), 2) == by_parameters
     assert round(pme(score, memory, AUTHORS[0][2]), 2) == by_memory
 
