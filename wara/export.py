@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -117,3 +118,19 @@ def _onnx(predictor: Predictor, out: Path) -> Path:
     write_into(out, facts)
     outputs.write_json(sidecar(out), facts)
     return out
+
+
+def main() -> int:
+    """Export by the order on standard input, ``{"run", "kind", "out", "backbone"}``, and print what came of it."""
+    order: dict[str, Any] = json.loads(sys.stdin.read())
+    try:
+        path = export(Path(order["run"]), order["kind"], Path(order["out"]), backbone=order["backbone"])
+        found: dict[str, Any] = {"file": path.name}
+    except InputError as error:
+        found = {"problem": {"what": error.what, "seen": error.seen, "remedy": error.remedy, "code": error.code}}
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,15 +16,13 @@ from backend.api.dependencies import Parts, PartsDep
 from backend.api.models import find_model
 from backend.api.schemas import PROBLEMS
 from backend.db import Model
-from backend.problems import not_found
+from backend.exports import make_export
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
 Kind = Literal["onnx", "merged", "peft"]
 _FORMATS = "onnx: a zip of model.onnx, how to use it, and the card; merged: safetensors; peft: a zip of the adapter"
 _MEGABYTE = 1024 * 1024
-# An export loads a model of its own and traces it: several at once would multiply the memory.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @router.get(
@@ -62,31 +57,12 @@ def _made(parts: Parts, model: Model, kind: Kind) -> tuple[IO[bytes], str]:
 
     Its name is taken off the disk before it is sent: nothing stays behind, however the sending ends.
     """
-    from wara.export import export
-
     run = parts.storage.folder("models", model.id)
-    with _ONE_AT_A_TIME, TemporaryDirectory(dir=parts.storage.folder("scratch", "")) as folder:
-        names = {"onnx": "model.onnx", "merged": "merged.safetensors", "peft": "peft.zip"}
-        try:
-            path = export(run, kind, Path(folder) / names[kind], backbone=model.backbone_spec)
-            if kind == "onnx":
-                path = _packed(path, run / "card.md")
-        except FileNotFoundError as error:
-            if run.is_dir():
-                raise
-            raise not_found("model", model.id) from error  # deleted meanwhile
+    with TemporaryDirectory(dir=parts.storage.folder("scratch", "")) as folder:
+        path = make_export(
+            run, kind, Path(folder), model_id=model.id, backbone=model.backbone_spec, offline=parts.settings.offline
+        )
         return path.open("rb"), f"-{path.name}"
-
-
-def _packed(onnx: Path, card: Path) -> Path:
-    from wara.export_notes import sidecar
-
-    archive = onnx.with_name("onnx.zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
-        for file in (onnx, sidecar(onnx), card):
-            with file.open("rb") as source, target.open(file.name, "w", force_zip64=True) as into:
-                shutil.copyfileobj(source, into, _MEGABYTE)
-    return archive
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

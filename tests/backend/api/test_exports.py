@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from backend.exports import make_export
+from backend.problems import RequestRefused
 from tests.backend.support import API, Studio, as_form, assert_problem, png
 
 
@@ -29,8 +34,23 @@ def scratch(http: Any) -> list[Any]:
     return list((http.app.state.parts.settings.data_dir / "scratch").iterdir())
 
 
+def probabilities(http: Any, model: str, contents: list[bytes]) -> list[dict[str, float]]:
+    sent = as_form({f"{i}.png": content for i, content in enumerate(contents)})
+    return [item["probabilities"] for item in http.post(f"{model}/predict", files=sent).json()["items"]]
+
+
 def test_an_onnx_export_answers_as_the_app_by_what_it_says_of_itself(http: Any, model: str) -> None:
-    answer = http.get(f"{model}/export", params={"format": "onnx"})
+    contents = [png(1000), png(1001, coarse=True)]
+    app = probabilities(http, model, contents)
+    with ThreadPoolExecutor(1) as pool:
+        export = pool.submit(http.get, f"{model}/export", params={"format": "onnx"})
+        # Tracing inside the server's own process would break the predictions of its other threads.
+        asked = 0
+        while not export.done() and asked < 40:
+            assert probabilities(http, model, contents) == app
+            asked += 1
+        answer = export.result()
+    assert asked > 0
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"].endswith("-onnx.zip")
@@ -42,7 +62,6 @@ def test_an_onnx_export_answers_as_the_app_by_what_it_says_of_itself(http: Any, 
     assert set(files) == {"model.onnx", "model.onnx.json", "card.md"}
     how = json.loads(files["model.onnx.json"])
 
-    contents = [png(1000), png(1001, coarse=True)]
     squares = [Image.open(io.BytesIO(content)).convert("RGB").resize((how["preprocessing"]["size"],) * 2,
                Image.Resampling.BICUBIC, reducing_gap=3.0) for content in contents]  # fmt: skip
     pixels = np.stack([np.asarray(square, dtype=np.float64) for square in squares]) / 255
@@ -51,11 +70,21 @@ def test_an_onnx_export_answers_as_the_app_by_what_it_says_of_itself(http: Any, 
     logits = session.run(None, {how["input"]["name"]: batch.astype(np.float32)})[0] / how["temperature"]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
-    sent = as_form({f"{i}.png": content for i, content in enumerate(contents)})
-    items = http.post(f"{model}/predict", files=sent).json()["items"]
-    expected = [[item["probabilities"][name] for name in how["classes"]] for item in items]
+    expected = [[shown[name] for name in how["classes"]] for shown in app]
     # The app computes in bfloat16 where that is fast; tests/wara/test_export.py compares both in float32.
     np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('no JSON')"], ids=["dies", "babbles"])
+def test_an_export_that_fails_is_said_and_not_a_500(program: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    command = (sys.executable, "-c", program)
+    with pytest.raises(RequestRefused, match="could not be exported") as refused:
+        make_export(tmp_path / "run", "merged", tmp_path, model_id="m", backbone="embedded", command=command)
+    assert refused.value.status == 503
+    with pytest.raises(RequestRefused) as gone:  # deleted in the meantime
+        make_export(tmp_path / "none", "merged", tmp_path, model_id="m", backbone="embedded", command=command)
+    assert gone.value.status == 404
 
 
 def test_a_peft_export_holds_the_adapter(http: Any, model: str) -> None:
