@@ -173,17 +173,17 @@ def _results(recipe: Fields, metrics: Fields, report: Fields) -> str:
          interval(test["specificity"][name]), interval(test["auroc_per_class"][name])]
         for name in map(str, recipe["classes"])
     ]  # fmt: skip
-    predicted = [[f"truly {_text(name)}", *row] for name, row in zip(recipe["classes"], test["confusion"], strict=True)]
+    predicted = [[_text(name), *row] for name, row in zip(recipe["classes"], test["confusion"], strict=True)]
     parts = [
         "## Results",
         f"On {_count(test['n_images'])} test images"
         + (f" of {_count(test['n_groups'])} patients" if grouped else "")
         + ", which neither training nor the choice of the model saw. In brackets: 95 % intervals by bootstrap over "
         f"{over} ({test['replicates']:,} resamples; exact binomial where all came out the same way).",
-        _table(["", "test", "validation"], rows),
+        _table(["figure", "test", "validation"], rows),
         "### Classes",
         _table(["class", "test images", "sensitivity", "specificity", "AUROC against the rest"], per_class),
-        _table(["", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
+        _table(["true class", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
         _notes(test),
         answers(metrics, recipe["classes"]),
         subgroups(metrics, recipe["classes"]),
