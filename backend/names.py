@@ -41,7 +41,8 @@ def safe_relative(name: str) -> str:
             422,
             "A file name cannot be stored safely",
             seen=repr(name[:100]),
-            remedy="Upload the folder itself, and rename files whose names hold '..', a drive or control characters.",
+            remedy="Upload the folder itself, and rename files whose names hold '..', a drive, a backslash or control "
+            "characters, are longer than 255 letters, or are kept for devices on Windows (con, aux, nul).",
             code="unsafe-name",
         )
     return "/".join(parts)

@@ -179,6 +179,14 @@ def _validation(error: RequestValidationError) -> RequestRefused:
             remedy="Send one JSON object with the fields that /api/docs lists.",
             code="json-invalid",
         )
+    if first["type"] == "extra_forbidden":
+        return RequestRefused(
+            422,
+            f"The request holds a field that is not known, '{where[:80]}'",
+            seen=shown,
+            remedy="Leave it out; /api/docs lists the fields.",
+            code="field-invalid",
+        )
     return RequestRefused(
         422,
         f"The field '{where}' cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -341,6 +341,8 @@ def export(
 
     path = export_run(run, kind, out, backbone=backbone)
     typer.echo(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    if kind == "onnx":
+        typer.echo(f"How to prepare images for it and read its answers: {path}.json; the file itself holds it too.")
 
 
 def main() -> None:

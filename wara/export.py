@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from wara.errors import InputError
+from wara.export_notes import notes, sidecar, write_into
 from wara.inference import Predictor
 from wara.training import outputs
 from wara.training.methods import PEFT_METHODS
@@ -28,10 +31,10 @@ def export(run: Path, kind: str, out: Path, *, backbone: str | None = None) -> P
 
     Args:
         run: the RUN folder.
-        kind: ``"onnx"`` (the whole model; input ``images`` (b, 3, S, S), normalised as recipe.json says, output
-            ``logits`` (b, k), to be divided by the temperature in calibration.json before they become
-            probabilities), ``"merged"`` (safetensors of the timm model, where the update is a weight) or ``"peft"``
-            (zip of the adapter folder).
+        kind: ``"onnx"`` (the whole model; input ``images`` (b, 3, S, S), output ``logits`` (b, k); how to prepare an
+            image and how to read the answer stand in the file and beside it, as ``OUT.json``, see
+            :func:`wara.export_notes.notes`), ``"merged"`` (safetensors of the timm model, where the update is a weight;
+            the same notes in its metadata) or ``"peft"`` (zip of the adapter folder).
         out: the file to write.
         backbone: spec of the backbone, when its weights file has moved.
 
@@ -83,7 +86,7 @@ def _merged(predictor: Predictor, out: Path) -> Path:
                 remedy="Export it as onnx or peft instead.", code="export-not-mergeable",
             ) from error  # fmt: skip
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(state, out, metadata={"architecture": predictor.backbone.name})
+    save_file(state, out, metadata={"architecture": predictor.backbone.name, "notes": json.dumps(notes(predictor))})
     return out
 
 
@@ -111,4 +114,23 @@ def _onnx(predictor: Predictor, out: Path) -> Path:
             )
     finally:
         exporter.setLevel(level)
+    facts = notes(predictor)
+    write_into(out, facts)
+    outputs.write_json(sidecar(out), facts)
     return out
+
+
+def main() -> int:
+    """Export by the order on standard input, ``{"run", "kind", "out", "backbone"}``, and print what came of it."""
+    order: dict[str, Any] = json.loads(sys.stdin.read())
+    try:
+        path = export(Path(order["run"]), order["kind"], Path(order["out"]), backbone=order["backbone"])
+        found: dict[str, Any] = {"file": path.name}
+    except InputError as error:
+        found = {"problem": {"what": error.what, "seen": error.seen, "remedy": error.remedy, "code": error.code}}
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

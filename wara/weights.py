@@ -81,7 +81,7 @@ def fill(model: nn.Module, state: dict[str, Tensor], name: str, file: str) -> No
         raise InputError(
             f"The weights file does not belong to the architecture {name}: {detail}",
             seen=file,
-            remedy="Name the architecture that the file was saved from, in front of the colon.",
+            remedy="Name the architecture that the file was saved from (as in NAME:FILE on the command line).",
             code="weights-mismatch",
         )
     model.load_state_dict({key: state[key] for key in wanted}, strict=False)

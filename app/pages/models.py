@@ -65,7 +65,9 @@ def build(backend: Backend) -> dict[str, Any]:
 def render_card_head(model_id: str, name: str) -> str:
     """The line above a model card."""
     close = button("Close the card", "close", look="icon", mark="close", id=model_id)
-    return f'<div class="title-row"><h2>Model card: {escape(name)}</h2>{close}</div>'
+    page = escape(browser_url("models", model_id, "card", format="html"))
+    link = f'<a class="link" href="{page}" target="_blank" rel="noopener">Print or save as PDF</a>'
+    return f'<div class="title-row"><h2>Model card: {escape(name)}</h2><span>{link} {close}</span></div>'
 
 
 def render_models(models: list[dict[str, Any]]) -> str:

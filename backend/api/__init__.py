@@ -10,6 +10,7 @@ from backend.api import (
     estimates,
     evaluation,
     explanations,
+    exports,
     health,
     jobs,
     mapping,
@@ -19,7 +20,8 @@ from backend.api import (
 
 router = APIRouter(prefix="/api/v1")
 for module in (
-    health, backbones, datasets, uploads, mapping, demo, estimates, jobs, evaluation, models, analysis, explanations,
+    health, backbones, datasets, uploads, mapping, demo, estimates, jobs, evaluation, models, exports, analysis,
+    explanations,
 ):  # fmt: skip
     router.include_router(module.router)
 

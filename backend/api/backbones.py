@@ -9,6 +9,7 @@ from backend.api.dependencies import BackbonesDep, StorageDep
 from backend.api.schemas import PROBLEMS, BackboneList, BackboneOut, upload_body
 from backend.backbones import Offer
 from backend.uploads import receive
+from wara.data.words import number
 from wara.errors import InputError
 
 router = APIRouter(tags=["backbones"], responses=PROBLEMS)
@@ -33,7 +34,7 @@ async def add_backbone(request: Request, storage: StorageDep, backbones: Backbon
         if not name or ":" in name or len(batch.files) != 1:
             raise InputError(
                 "A backbone is one weights file and the name of its architecture",
-                seen=f"{len(batch.files)} files, name {name[:80]!r}",
+                seen=f"{number(len(batch.files), 'file')}, name {name[:80]!r}",
                 remedy="Send 'file' once and 'name', e.g. deit_tiny_patch16_224.",
                 code="backbone-incomplete",
             )

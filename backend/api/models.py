@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 
 from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep
@@ -36,6 +36,7 @@ from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
 from wara.imaging.deidentify import header_identifiers
 from wara.imaging.names_in_paths import safe_path
+from wara.training.outputs import read_card_page
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
@@ -53,10 +54,21 @@ def get_model(model: ModelDep) -> ModelOut:
     return _out(model)
 
 
-@router.get("/models/{model_id}/card", response_class=PlainTextResponse)
-def get_card(model: ModelDep, storage: StorageDep) -> PlainTextResponse:
-    """Return the model card as Markdown."""
-    text = (storage.folder("models", model.id) / "card.md").read_text(encoding="utf-8")
+@router.get(
+    "/models/{model_id}/card",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/markdown": {}, "text/html": {}}}},
+)
+def get_card(
+    model: ModelDep,
+    storage: StorageDep,
+    format: Annotated[Literal["markdown", "html"], Query(description="html for a page to print")] = "markdown",  # noqa: A002
+) -> Response:
+    """Return the model card as Markdown, or as one HTML page to print or keep as PDF."""
+    run = storage.folder("models", model.id)
+    if format == "html":
+        return HTMLResponse(read_card_page(run))
+    text = (run / "card.md").read_text(encoding="utf-8")
     return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
 
 

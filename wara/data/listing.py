@@ -15,6 +15,7 @@ from wara.data.mapping_preview import open_reader
 from wara.data.patients import patient_code
 from wara.data.sources import Source
 from wara.data.tables import Row, find_table, parse_table, resolve_files
+from wara.data.words import number
 from wara.errors import InputError
 from wara.imaging.formats import is_image_name
 
@@ -130,7 +131,7 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
         )
     return InputError(
         "There is no image in the data",
-        seen=f"{len(names):,} files in {source.path.name}, e.g. {names[0]}",
+        seen=f"{number(len(names), 'file')}, e.g. {names[0]}",
         remedy="Choose the folder that holds the images (PNG, JPEG, TIFF, WebP, BMP or DICOM).",
         code="no-images",
     )

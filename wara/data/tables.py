@@ -238,8 +238,9 @@ def _check_twice(files: Iterable[str], name: str) -> None:
 
 def _refuse(name: str, rows: list[Row], what: str, code: str, remedy: str) -> None:
     if rows:
-        lines = ", ".join(str(row.line) for row in rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
-        raise InputError(f"The table has {len(rows):,} {what}", seen=f"{name}, line {lines}", remedy=remedy, code=code)
+        lines = "line " if len(rows) == 1 else "lines "
+        lines += ", ".join(str(row.line) for row in rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
+        raise InputError(f"The table has {len(rows):,} {what}", seen=f"{name}, {lines}", remedy=remedy, code=code)
 
 
 def _some(names: list[str]) -> str:

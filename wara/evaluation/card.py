@@ -11,6 +11,8 @@ from typing import Any
 
 from wara.analysis.style import METHOD_LABELS
 from wara.evaluation.card_answers import answers, subgroups
+from wara.evaluation.card_data import data, leaks_into_test
+from wara.evaluation.markdown import code as _code
 from wara.evaluation.markdown import count as _count
 from wara.evaluation.markdown import interval
 from wara.evaluation.markdown import table as _table
@@ -35,16 +37,10 @@ _METRICS = (
     ("brier", "Brier score", "error of the probabilities; lower is better"),
     ("ece", "Calibration error (ECE)", "gap between stated confidence and truth; lower is better"),
 )
-_PATIENTS_TOGETHER = "All images of a patient stand in one part."
-_PATIENTS_NOT_KNOWN = (
-    "No patient numbers were known, so images of one patient may stand in several parts; "
-    "the results may then be too good."
-)
 _NOT_PRETRAINED = (
     "\n\n**The backbone was not pretrained.** This run shows the workflow; its results say nothing of the method."
 )
 _SMALL_TEST = 100
-_SIDES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def render_card(recipe: Fields, metrics: Fields, report: Fields) -> str:
@@ -79,18 +75,14 @@ def _title(recipe: Fields, metrics: Fields, report: Fields) -> str:
 def _uses(recipe: Fields, metrics: Fields, report: Fields) -> str:
     return (
         "## Intended use\n\n"
+        "A research tool, not a medical device.\n\n"
         "- Research on images of the kind it was trained on: method comparison, sorting of collections, hypotheses.\n"
         "- Every result that matters is to be checked by a person qualified to read such images."
     )
 
 
 def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
-    size = recipe["image"]["size"]
-    fit = {
-        "pad": "whole, on a black ground",
-        "crop": "cut to the central square",
-        "stretch": "stretched to a square",
-    }.get(recipe["image"]["fit"], str(recipe["image"]["fit"]))
+    size, fit = recipe["image"]["size"], _fit(recipe["image"])
     return (
         "### Out of scope\n\n"
         "- Diagnosis, screening, triage, or any use that touches the care of a patient.\n"
@@ -103,45 +95,7 @@ def _limits(recipe: Fields, metrics: Fields, report: Fields) -> str:
 
 
 def _data(recipe: Fields, metrics: Fields, report: Fields) -> str:
-    classes = [str(name) for name in recipe["classes"]]
-    splits = {side: entry for side, entry in report.get("splits", {}).items() if entry}
-    known = report.get("patients") is not None
-    rows = []
-    for side, entry in splits.items():
-        counts = entry.get("classes", {})
-        patients = [_count(entry.get("patients"))] if known else []
-        rows.append([_SIDES.get(side, side), _count(entry.get("images")), *patients,
-                     *(_count(counts.get(name, 0)) for name in classes)])  # fmt: skip
-    head = ["part", "images", *(["patients"] if known else []), *map(_text, classes)]
-    passed_over = report.get("passed_over", {}).get("count", 0)
-    lines = [
-        "## Data",
-        f"{_count(report.get('images'))} images"
-        + (f" of {_count(report['patients'])} patients" if known else ", patients not known")
-        + f"; fingerprint of the data {_code(str(recipe['data']['fingerprint'])[:16])}."
-        + (f" {_count(passed_over)} files could not be used and were passed over." if passed_over else ""),
-        _table(head, rows) if rows else "",
-        _how_it_was_split(report, known),
-        _decided(report),
-    ]
-    return "\n\n".join(line for line in lines if line)
-
-
-def _decided(report: Fields) -> str:
-    """What a person changed about the data before training, from the findings of the data report."""
-    did = {"drop": "left out", "move": "moved to another part", "group": "counted as one patient's"}
-    points = [f"{_count(d['images'])} images {did[d['fix']]} ({d['finding']})" for d in report.get("decisions", [])]
-    return f"Decided on the findings of the data report: {'; '.join(points)}." if points else ""
-
-
-def _how_it_was_split(report: Fields, known: bool) -> str:
-    source = report.get("split_source")
-    made = _PATIENTS_TOGETHER if known else _PATIENTS_NOT_KNOWN
-    if source == "given":
-        return "The division into parts came with the data."
-    if source == "completed":
-        return f"A part of the division came with the data; the rest was drawn from its training images. {made}"
-    return f"The division into parts was drawn at random, in equal proportions of the classes. {made}"
+    return data(recipe, report)
 
 
 def _procedure(recipe: Fields, metrics: Fields, report: Fields) -> str:
@@ -162,11 +116,35 @@ def _procedure(recipe: Fields, metrics: Fields, report: Fields) -> str:
         ["trained parameters", f"{_count(metrics.get('trainable_parameters'))}, "
                                f"of which in the adapter {_count(metrics.get('adapter_parameters'))}"],
         ["class weights in the loss", "yes" if recipe.get("class_balanced") else "no"],
+        ["changes to training images", _text(recipe.get("augment", "none"))],
+        ["image as the model sees it", _image(recipe)],
+        ["DICOM files", f"frames: {_text(recipe.get('frames', 'middle'))}; window number {recipe.get('window', 1)}"],
+        ["arithmetic", _text(recipe.get("precision", "auto"))],
         ["seed", recipe.get("seed")],
-        ["time and machine", f"{_duration(metrics.get('seconds'))} on {_text(str(recipe.get('device', 'unknown')))}"],
-        ["software", ", ".join(f"{name} {version}" for name, version in recipe.get("packages", {}).items())],
+        ["time and machine", f"{_duration(metrics.get('seconds'))} on "
+                             f"{_text(recipe.get('device_name') or recipe.get('device') or 'a machine not known')}"],
+        ["memory at its peak", _memory(metrics.get("peak_memory_mb"))],
     ]  # fmt: skip
-    return "## Training procedure\n\n" + _table(["what", "value"], rows)
+    software = ", ".join(f"{_text(name)} {_text(version)}" for name, version in recipe.get("packages", {}).items())
+    parts = ["## Training procedure", _table(["what", "value"], rows)]
+    if software:
+        parts += ["### Versions", f"{software}."]
+    return "\n\n".join(parts)
+
+
+def _image(recipe: Fields) -> str:
+    image = recipe["image"]
+    means, stds = (", ".join(f"{number:g}" for number in image[key]) for key in ("mean", "std"))
+    return f"{image['size']} x {image['size']} pixels ({_fit(image)}); colours less {means}, over {stds}"
+
+
+def _fit(image: Fields) -> str:
+    fits = {"pad": "whole, on a black ground", "crop": "cut to the central square", "stretch": "stretched to a square"}
+    return fits.get(image["fit"], _text(image["fit"]))
+
+
+def _memory(megabytes: object) -> str:
+    return f"{megabytes / 1024:.1f} GiB" if isinstance(megabytes, int | float) else "not known"
 
 
 def _adapter_rows(recipe: Fields) -> list[list[object]]:
@@ -195,16 +173,17 @@ def _results(recipe: Fields, metrics: Fields, report: Fields) -> str:
          interval(test["specificity"][name]), interval(test["auroc_per_class"][name])]
         for name in map(str, recipe["classes"])
     ]  # fmt: skip
-    predicted = [[f"truly {_text(name)}", *row] for name, row in zip(recipe["classes"], test["confusion"], strict=True)]
+    predicted = [[_text(name), *row] for name, row in zip(recipe["classes"], test["confusion"], strict=True)]
     parts = [
         "## Results",
         f"On {_count(test['n_images'])} test images"
         + (f" of {_count(test['n_groups'])} patients" if grouped else "")
         + ", which neither training nor the choice of the model saw. In brackets: 95 % intervals by bootstrap over "
         f"{over} ({test['replicates']:,} resamples; exact binomial where all came out the same way).",
-        _table(["", "test", "validation"], rows),
+        _table(["figure", "test", "validation"], rows),
+        "### Classes",
         _table(["class", "test images", "sensitivity", "specificity", "AUROC against the rest"], per_class),
-        _table(["", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
+        _table(["true class", *(f"called {_text(name)}" for name in recipe["classes"])], predicted),
         _notes(test),
         answers(metrics, recipe["classes"]),
         subgroups(metrics, recipe["classes"]),
@@ -232,15 +211,16 @@ def _bias(recipe: Fields, metrics: Fields, report: Fields) -> str:
     if test["n_images"] < _SMALL_TEST:
         points.append(f"There were only {test['n_images']} test images: the intervals, not the values, are the result.")
     points += [_text(warning) for warning in test.get("warnings", [])]
-    into_test = sum("test" in leak["splits"] for leak in report.get("leaks", []))
+    into_test = leaks_into_test(report)
     if into_test:
         patients = "patient has" if into_test == 1 else "patients have"
         points.append(
             f"**{into_test} {patients} images in the test part and in another one**, by the division that came with "
             "the data: the test result is better than it should be."
         )
-    points += [_text(warning) for warning in report.get("warnings", [])]
-    return "## Bias and risks\n\n" + "\n".join(f"- {point}" for point in points)
+    told = "notes" if "findings" in report else "warnings"  # findings stand under Data
+    points += [_text(warning) for warning in report.get(told, [])]
+    return "## Limits, bias and risks\n\n" + "\n".join(f"- {point}" for point in points)
 
 
 def _load(recipe: Fields, metrics: Fields, report: Fields) -> str:
@@ -258,10 +238,6 @@ def _load(recipe: Fields, metrics: Fields, report: Fields) -> str:
         "print(prediction.label, prediction.probabilities)\n"
         "```"
     )
-
-
-def _code(value: str) -> str:
-    return "`" + value.replace("`", "") + "`"
 
 
 def _basename(path: object) -> str:

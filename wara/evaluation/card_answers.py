@@ -14,20 +14,20 @@ _TRAITS = {"sex": "Sex", "age": "Age"}
 
 
 def answers(metrics: Fields, classes: Sequence[object]) -> str:
-    """Return one point each on what metrics.json knows beyond the plain metrics; nothing for what it does not.
+    """Return a part each, with its heading, on what metrics.json knows beyond the plain metrics.
 
     Args:
         metrics: what metrics.json holds.
         classes: the class names.
     """
-    points = [
-        _patients(metrics),
-        _operating_point(metrics),
-        _calibration(metrics),
-        _sets(metrics),
-        _warning(metrics),
-    ]
-    return "\n".join(f"- {point}" for point in points if point)
+    parts = {
+        "Patients": _patients(metrics),
+        "Operating point": _operating_point(metrics),
+        "Calibration": _calibration(metrics),
+        "Prediction sets": _sets(metrics),
+        "Images unlike the training images": _warning(metrics),
+    }
+    return "\n\n".join(f"### {heading}\n\n{part}" for heading, part in parts.items() if part)
 
 
 def _patients(metrics: Fields) -> str:
@@ -37,7 +37,7 @@ def _patients(metrics: Fields) -> str:
     mixed = patients["mixed_left_out"]
     left_out = f" {count(mixed)} with images of several classes were left out." if mixed else ""
     return (
-        f"**By patient** ({count(patients['n_images'])} test patients, judged by {_RULES[patients['rule']]}): AUROC "
+        f"By patient ({count(patients['n_images'])} test patients, judged by {_RULES[patients['rule']]}): AUROC "
         f"{interval(patients['auroc'])}, balanced accuracy {interval(patients['balanced_accuracy'])}.{left_out}"
     )
 
@@ -48,7 +48,7 @@ def _operating_point(metrics: Fields) -> str:
         return ""
     test = point["test"]
     return (
-        f"**Operating point.** {text(point['sentence'])} On test images: sensitivity {interval(test['sensitivity'])}, "
+        f"{text(point['sentence'])} On test images: sensitivity {interval(test['sensitivity'])}, "
         f"specificity {interval(test['specificity'])}; of those called {text(point['positive'])} "
         f"{percent(test['positive_predictive_value'])} were, of the others "
         f"{percent(test['negative_predictive_value'])} were not, at the share of cases in these images, which may be "
@@ -61,12 +61,12 @@ def _calibration(metrics: Fields) -> str:
     if not calibration:
         return ""
     if calibration["note"]:
-        return f"**Calibration.** The probabilities are the network's own. {text(calibration['note'])}"
+        return f"The probabilities are the network's own. {text(calibration['note'])}"
     temperature = calibration["temperature"]
     how = "too sure of itself" if temperature > 1 else "not sure enough of itself"
     before, after = calibration["uncalibrated"], metrics["test"]
     return (
-        f"**Calibration.** On validation images the network was {how}; its probabilities were corrected by a "
+        f"On validation images the network was {how}; its probabilities were corrected by a "
         f"temperature of {temperature:.2f}. Calibration error on test images {interval(after['ece'])}, without the "
         f"correction {interval(before['ece'])} (in {after['ece_bins']} bins of equal mass); Brier score "
         f"{interval(after['brier'])} and {interval(before['brier'])}."
@@ -78,9 +78,9 @@ def _sets(metrics: Fields) -> str:
     if not sets:
         return ""
     if sets.get("note"):
-        return f"**Prediction sets.** {text(sets['note'])}"
+        return text(sets['note'])
     return (
-        f"**Prediction sets.** Asked to hold the true class for {sets['asked']:.0%} of images, they held it for "
+        f"Asked to hold the true class for {sets['asked']:.0%} of images, they held it for "
         f"{percent(sets['coverage'])} of the test images, with {sets['mean_size']:.2f} classes on average; "
         f"{sets['single']:.0%} of the sets were a single class. The promise holds for images of the same source only."
     )
@@ -91,7 +91,7 @@ def _warning(metrics: Fields) -> str:
     if not novelty:
         return ""
     return (
-        "**Unlike images.** An image is marked when it lies farther from the training images than "
+        "An image is marked when it lies farther from the training images than "
         f"{1 - novelty['expected_false_alarms']:.0%} of the validation images do. "
         f"{percent(novelty['false_alarms'])} of the test images were marked, about "
         f"{novelty['expected_false_alarms']:.0%} were to be expected. How many images of another kind it marks was not "
@@ -110,6 +110,6 @@ def subgroups(metrics: Fields, classes: Sequence[object]) -> str:
         unknown = f" Not known for {count(found['unknown'])} images." if found["unknown"] else ""
         if rows:
             head = [_TRAITS.get(trait, text(trait)), "test images", "AUROC", *(f"{text(n)} found" for n in classes)]
-            parts.append(table(head, rows))
+            parts.append(table(head, rows, turn=True))
         parts.append(f"{text(found['reading'])}{unknown}")
-    return "\n\n".join(parts)
+    return "\n\n".join(["### Subgroups", *parts]) if parts else ""

@@ -2,6 +2,7 @@
 
 After Huang et al. 2024, *Fine-grained Prompt Tuning* (FPT, arXiv:2403.07576, and FPT+, arXiv:2408.02426). Both are at
 most the score itself and fall with the cost; they compare methods on the same data, and mean nothing across data sets.
+The formulas are those of the authors' code (github.com/YijinHuang/FPT, utils/peme.py).
 """
 
 from __future__ import annotations

@@ -19,8 +19,13 @@ def interval(entry: Fields) -> str:
     return f"{value} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table."""
+_WIDEST = 9
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, turn: bool = False) -> str:
+    """Return a table; with `turn`, one of more columns than a page takes is turned on its side where that helps."""
+    if turn and len(head) > max(_WIDEST, len(rows) + 1):
+        head, *rows = zip(head, *rows, strict=True)
     lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
@@ -29,7 +34,7 @@ def text(value: object) -> str:
     """Keep a value, such as a class's name, from being read as Markdown or HTML."""
     flat = " ".join(str(value).split())
     # An underscore inside a word is plain text in Markdown, and model names are full of them.
-    return re.sub(r"([\\|<>*`\[\]#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
+    return re.sub(r"([\\|<>*`\[\]#&~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", flat)
 
 
 def count(value: object) -> str:
@@ -45,3 +50,8 @@ def percent(entry: Fields) -> str:
     if entry.get("low") is None or entry.get("high") is None:
         return f"{value} (no interval)"
     return f"{value} [{100 * entry['low']:.0f}, {100 * entry['high']:.0f}]"
+
+
+def code(value: str) -> str:
+    """Return a value in the type of code."""
+    return "`" + value.replace("`", "") + "`"

@@ -28,6 +28,7 @@ from wara.imaging.image import MAX_PIXELS
 
 DAMAGED = "Export it again from the archive it came from."
 COMPRESSION = "Export it uncompressed, as JPEG 2000 or as lossless JPEG."
+_VIDEO = "Export the frames that matter as single images."
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _MAX_INFLATED_BYTES = 1 << 30
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -103,7 +104,8 @@ class Header:
             kind = f"is a video ({self.syntax.name})" if video else "is compressed in a way that is not read"
             if known and not video:
                 kind = f"{kind} ({self.syntax.name})"
-            raise UnreadableImage(f"The DICOM file {kind}", seen=name, remedy=COMPRESSION, code="compression") from None
+            remedy = _VIDEO if video else COMPRESSION
+            raise UnreadableImage(f"The DICOM file {kind}", seen=name, remedy=remedy, code="compression") from None
         if self.syntax == JPEGExtended12Bit and self.bits > 8:
             raise UnreadableImage(
                 f"The DICOM image is compressed with {self.bits} bits in a way that is not read ({self.syntax.name})",

@@ -57,6 +57,8 @@ def sniff(data: bytes, name: str) -> str:
         raise _unreadable("The file is a HEIC or AVIF photo, which is not read", name)
     if data[344:348] in (b"n+1\0", b"ni1\0"):
         raise _unreadable("The file is a NIfTI volume, which is not read", name)
+    if b"<svg" in data[:1024] and _is_text(data[:1024]):
+        raise _unreadable("The file is an SVG drawing, which is not read", name)
     if _is_text(data[:4096]):
         raise _unreadable("The file is a text file, not an image", name)
     if PurePosixPath(name).suffix.lower() in DICOM_SUFFIXES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -63,7 +64,9 @@ def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(name, None) from error
+        counted = re.search(r"(\d+) pixels", str(error))  # Pillow refuses before it tells width and height
+        shown = f"{int(counted.group(1)) / 1e6:,.0f} megapixels" if counted else "too many pixels"
+        raise _too_large(name, shown) from error
     except MemoryError as error:
         raise UnreadableImage(
             "The image does not fit into memory", seen=name, remedy="Export it smaller.", code="too-large"
@@ -81,7 +84,7 @@ def _check(image: Image.Image, name: str, kind: str) -> None:
             "The image has no pixels", seen=f"{name}: {width} x {height}", remedy=_DAMAGED, code="no-pixels"
         )
     if width * height > MAX_PIXELS:
-        raise _too_large(name, (width, height))
+        raise _too_large(name, f"{width} x {height} pixels")
     if kind == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         _check_channels(int(tags.get(_TAG_SAMPLES, 1)), name)
@@ -164,11 +167,10 @@ def _check_channels(channels: int, name: str) -> None:
         )
 
 
-def _too_large(name: str, size: tuple[int, int] | None) -> UnreadableImage:
-    shown = f"{name}: {size[0]} x {size[1]} pixels" if size else name
+def _too_large(name: str, size: str) -> UnreadableImage:
     return UnreadableImage(
         f"The image is larger than {MAX_PIXELS // 1_000_000} megapixels",
-        seen=shown,
+        seen=f"{name}: {size}",
         remedy="Export it smaller; training uses a few hundred pixels a side.",
         code="too-large",
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import wara
 from wara.errors import InputError
+from wara.evaluation.card_page import FILE as CARD_PAGE
+from wara.evaluation.card_page import card_page, figures_of
 
 RECIPE, METRICS, HISTORY = "recipe.json", "metrics.json", "history.csv"
 SPLIT, PREDICTIONS, CARD, DECISIONS = "split.csv", "predictions.csv", "card.md", "decisions.json"
@@ -33,6 +35,20 @@ def write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def write_card(run: Path, markdown: str) -> None:
+    """Write the model card as Markdown and as a page to print; the figures must be drawn by then."""
+    (run / CARD).write_text(markdown, encoding="utf-8")
+    (run / CARD_PAGE).write_text(read_card_page(run), encoding="utf-8")
+
+
+def read_card_page(run: Path) -> str:
+    """Return the model card as a page to print; runs of before there was one get theirs from what they hold."""
+    page = run / CARD_PAGE
+    if page.is_file():
+        return page.read_text(encoding="utf-8")
+    return card_page((run / CARD).read_text(encoding="utf-8"), figures_of(run / FIGURES))
 
 
 def read_recipe(run: Path) -> dict[str, Any]:

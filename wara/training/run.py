@@ -170,8 +170,7 @@ def train(
         )
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
-        card = render_card(stored, metrics, report)
-        (out / outputs.CARD).write_text(card, encoding="utf-8")
+        outputs.write_card(out, render_card(stored, metrics, report))
         outputs.write_json(out / outputs.METRICS, metrics)
     except (OSError, SafetensorError) as error:
         raise _plain(error, out) from error

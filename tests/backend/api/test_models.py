@@ -67,6 +67,15 @@ def test_the_card_is_markdown_without_paths(http: Any, model: str, trained: tupl
     assert str(http.app.state.parts.settings.data_dir) not in answer.text
 
 
+def test_the_card_is_a_page_to_print_too(http: Any, model: str) -> None:
+    answer = http.get(f"{model}/card", params={"format": "html"})
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.text.startswith("<!doctype html>") and "not a medical device" in answer.text
+    assert answer.text.count("data:image/png;base64,") >= 4 and "<script" not in answer.text
+    assert str(http.app.state.parts.settings.data_dir) not in answer.text
+    assert_problem(http.get(f"{model}/card", params={"format": "pdf"}), 422, "field-invalid")
+
+
 def test_the_download_is_the_whole_run_folder(http: Any, model: str) -> None:
     answer = http.get(f"{model}/download")
     assert answer.headers["content-type"] == "application/zip"
@@ -76,7 +85,7 @@ def test_the_download_is_the_whole_run_folder(http: Any, model: str) -> None:
         top = {name.partition("/")[0] for name in archive.namelist()}
         recipe = json.loads(archive.read(f"{next(iter(top))}/recipe.json"))
     assert len(top) == 1
-    for name in ("recipe.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "card.md"):
+    for name in ("recipe.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "card.md", "card.html"):
         assert name in names
     assert any(name.startswith("adapter/") for name in names)
     assert recipe["method"] == "wara"

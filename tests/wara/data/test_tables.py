@@ -67,7 +67,7 @@ def test_sides_in_some_rows_only_are_refused():
 def test_empty_labels_are_counted_and_their_lines_shown():
     error = _refusal("file,label\n" + "".join(f"{number}.png,\n" for number in range(5)))
     assert error.what == "The table has 5 rows without a label"
-    assert error.seen == "labels.csv, line 2, 3, 4, ..."
+    assert error.seen == "labels.csv, lines 2, 3, 4, ..."
     assert error.code == "csv-empty-label"
     assert _refusal("file,label\n,x\n").code == "csv-empty-file"
 

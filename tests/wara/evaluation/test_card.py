@@ -60,9 +60,13 @@ def test_card_holds_every_section_with_its_figures():
         "Intended use",
         "Out of scope",
         "Data",
+        "Findings of the data report",
+        "Split",
         "Training procedure",
+        "Versions",
         "Results",
-        "Bias and risks",
+        "Classes",
+        "Limits, bias and risks",
         "How to load it",
     ):
         assert f"# {heading}\n" in card
@@ -90,6 +94,44 @@ def test_card_says_when_the_given_split_leaks():
     assert "1 patient has images in the test part and in another one" in card
     assert "came with the data" in card
     assert "in another one" not in render_card(RECIPE, metrics(), report())
+
+
+def test_card_tells_what_the_data_report_found_and_what_was_decided():
+    data = report(leak=True, given=True)
+    data["decisions"] = [{"finding": "copies-within", "fix": "drop", "when": "2026-01-01", "rules": 1, "images": 2}]
+    card = render_card(RECIPE, metrics(), data)
+    found = card[card.index("### Findings") : card.index("### Split")]
+    assert "- **Serious.** 1 patient has images in the test part and in another one." in found
+    assert "- **Warning.** Too few for a dependable interval" in found
+    assert "2 images left out (copies-within)" in found and "after the decisions below" in found
+    assert "1 file was not used and was passed over (1: it is no image)." in card
+
+
+def test_card_says_so_where_nothing_was_found_and_is_silent_where_nobody_looked():
+    data = report() | {"findings": []}
+    assert "Nothing was found: no patient" in render_card(RECIPE, metrics(), data)
+    del data["findings"]  # a run of an earlier version
+    assert "Findings of the data report" not in render_card(RECIPE, metrics(), data)
+
+
+def test_reasons_for_files_that_were_not_used_quote_no_name():
+    data = report()
+    data["passed_over"] |= {"count": 5, "reasons": {
+        "not an image of a kind that is read (.doe_john)": 2, "not an image of a kind that is read (.txt)": 1,
+        "its label 'Roe' is left out": 2,
+    }}  # fmt: skip
+    card = render_card(RECIPE, metrics(), data)
+    assert "(3: not an image of a kind that is read; 2: its label is left out)" in card
+    assert "doe" not in card and "Roe" not in card
+
+
+def test_tables_of_many_classes_are_turned_to_fit_the_page():
+    names = [f"class {i}" for i in range(12)]
+    data = report()
+    for side in data["splits"].values():
+        side["classes"] = dict.fromkeys(names, 3)
+    card = render_card(RECIPE | {"classes": names}, metrics(names), data)
+    assert "| part | training | validation | test |" in card and "| class 11 | 3 | 3 | 3 |" in card
 
 
 def test_card_says_when_patients_are_not_known():
@@ -160,12 +202,13 @@ def test_card_says_what_is_known_of_the_answers():
     assert f"sensitivity {interval(point['test']['sensitivity'])}" in card
     assert f"temperature of {measured['calibration']['temperature']:.2f}" in card and "bins of equal mass" in card
     assert f"{100 * sets['coverage']['value']:.0f} % [" in card and f"{sets['mean_size']:.2f} classes" in card
-    assert "**By patient** (60 test patients, judged by the mean" in card
+    assert "By patient (60 test patients, judged by the mean" in card
     assert "5% were to be expected" in card and "with a warning where the image is unlike" in card
     assert "Origin, scanner and site were not looked at" in card
     assert "| F | 120 |" in card and "Not known for 120 images." in card
-    results, bias = card.index("## Results"), card.index("## Bias")
-    assert all(results < card.index(words) < bias for words in ("Operating point", "Prediction sets", "| Sex |"))
+    results, bias = card.index("## Results"), card.index("## Limits")
+    parts = ("Patients", "Operating point", "Calibration", "Prediction sets", "Subgroups")
+    assert all(results < card.index(words) < bias for words in (*(f"### {part}" for part in parts), "| Sex |"))
     for private in ("secret", "p1", ".png |"):
         assert private not in card
 
@@ -177,4 +220,4 @@ def test_card_of_few_images_says_what_could_not_be_done():
     measured["test"] = measured["test"] | {"warnings": ["There are only 3 patients of NORMAL: unreliable."]}
     card = render_card(RECIPE, measured, report())
     assert "the network's own. There are only 9 validation images" in card and "Every set holds all classes" in card
-    assert "only 3 patients of NORMAL" in card[card.index("## Bias") :]
+    assert "only 3 patients of NORMAL" in card[card.index("## Limits") :]

@@ -30,3 +30,27 @@ def test_more_memory_costs_more():
 def test_numbers_that_cannot_be_are_refused(function, numbers):
     with pytest.raises(InputError, match="cannot be computed"):
         function(0.9, *numbers)
+
+
+# Method, trained share in percent, memory (its unit is not stated), average AUROC in percent: as printed in the README
+# of the authors' repository (github.com/YijinHuang/FPT, commit 09e959f), ViT-B. The last two columns are the formula
+# of the authors' own code (utils/peme.py, commit d5f20b1), worked out apart from this project. The PPE and PME that
+# the papers themselves print were not at hand.
+AUTHORS = [
+    ("full fine-tuning", 100.00, 23128, 88.82, 65.73, 65.73),
+    ("prompt tuning", 0.17, 20582, 83.68, 83.62, 63.47),
+    ("adapter", 2.03, 19360, 84.14, 83.41, 64.61),
+    ("LoRA", 0.68, 20970, 85.94, 85.69, 64.93),
+    ("FPT", 1.81, 1824, 86.40, 85.73, 83.60),
+    ("FPT+", 1.03, 736, 87.12, 86.73, 85.94),
+]
+
+
+@pytest.mark.parametrize(("percent", "memory", "score", "by_parameters", "by_memory"), [row[1:] for row in AUTHORS])
+def test_the_authors_table_gets_what_the_authors_formula_gives(percent, memory, score, by_parameters, by_memory):
+    assert round(ppe(score, percent, 100), 2) == by_parameters
+    assert round(pme(score, memory, AUTHORS[0][2]), 2) == by_memory
+
+
+def test_fpt_plus_takes_the_share_of_memory_that_its_abstract_states():
+    assert round(100 * AUTHORS[-1][2] / AUTHORS[0][2], 2) == 3.18  # arXiv:2408.02426: "3.18% of the memory"

@@ -20,7 +20,7 @@ from wara.training.run import train
 
 FILES = {
     "adapter", "recipe.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "calibration.json",
-    "card.md", "figures",
+    "card.md", "card.html", "figures",
 }  # fmt: skip
 
 
