@@ -12,12 +12,13 @@ TITLES = {
     "leaks": "Patients on two sides",
     "copies": "Exact copies",
     "near-copies": "Nearly equal images",
+    "text": "Text in the picture",
     "drift": "Sides that differ",
     "small-classes": "Few patients in a class",
     "unreadable": "Files that were not used",
 }
 SEVERITIES = {"serious": "Serious", "warning": "Warning", "note": "Note"}
-DONE = {"drop": "left out", "move": "moved to one side", "group": "treated as one patient"}
+DONE = {"drop": "left out", "move": "moved to one side", "group": "treated as one patient", "accept": "looked at"}
 
 
 def render_findings(dataset_id: str, report: dict[str, Any]) -> str:

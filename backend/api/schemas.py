@@ -140,7 +140,7 @@ class DecisionIn(_Order):
     """A finding of the report, and which of its fixes to apply."""
 
     finding: str = Field(max_length=80)
-    fix: Literal["drop", "move", "group"]
+    fix: Literal["drop", "move", "group", "accept"]
 
 
 class DecisionOut(BaseModel):

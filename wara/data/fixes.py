@@ -1,7 +1,8 @@
 """What each fix of a finding would change, image by image; nothing is changed here.
 
-Three fixes: ``drop`` leaves images out, ``move`` brings all images of a patient to one side, ``group`` has images count
-as one patient's, so that a split made here keeps them together and intervals count them once. Where sides are given,
+Four fixes: ``drop`` leaves images out, ``move`` brings all images of a patient to one side, ``group`` has images count
+as one patient's, so that a split made here keeps them together and intervals count them once, ``accept`` notes that a
+person has looked at images and that nothing is the matter. Where sides are given,
 the test part keeps every image that it has: ``move`` adds to it, ``drop`` takes from the other sides.
 """
 
@@ -13,8 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from wara.data.items import Item
 
-DROP, MOVE, GROUP = "drop", "move", "group"
-FIXES = (DROP, MOVE, GROUP)
+DROP, MOVE, GROUP, ACCEPT = "drop", "move", "group", "accept"
+FIXES = (DROP, MOVE, GROUP, ACCEPT)
 GROUP_PREFIX = "group "
 
 # The first of these that a group of copies has an image in keeps that image.
@@ -36,6 +37,11 @@ def drop_copies(groups: Iterable[Places], sides: Sequence[str | None]) -> Change
 def drop_all(groups: Iterable[Places]) -> Changes:
     """Leave out every image of each group: of copies in two classes nobody knows which class is right."""
     return {place: None for places in groups for place in places}
+
+
+def accept(groups: Iterable[Places]) -> Changes:
+    """Note of every image of each group that a person has looked at it."""
+    return drop_all(groups)
 
 
 def drop_off_side(groups: Iterable[Places], sides: Sequence[str | None]) -> Changes:

@@ -22,6 +22,8 @@ from wara.imaging import DecodedImage, check_images, read_squares
 from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
+from wara.imaging.text_detector import LOOKED_AT
+from wara.imaging.text_look import text_reason
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
@@ -151,11 +153,12 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
         data = source.read(item.path)
         images: Iterable[tuple[Pixels | None, DecodedImage]]
         if size is None:
-            images = ((None, image) for image in check_images(data, item.file, view, item.frame))
+            images = ((None, image) for image in check_images(data, item.file, view, item.frame, LOOKED_AT))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
-        found.extend((_known(item, image, content, view), square) for square, image in images)
+        # With a store a JPEG comes too small to be looked at for text, and nobody is there to be told.
+        found.extend((_known(item, image, content, view, look=size is None), square) for square, image in images)
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
@@ -163,7 +166,7 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
     return [_Result(known, square, None) for known, square in found]
 
 
-def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> Item:
+def _known(item: Item, image: DecodedImage, content: str, view: DicomView, *, look: bool) -> Item:
     """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
     frame, name, digest, patient = item.frame, item.file, content, item.patient or image.patient
     if frame is None and view.frames == "all" and image.frames > 1:
@@ -186,6 +189,7 @@ def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> It
         modality=image.modality,
         frame=frame,
         spacing=image.spacing,
+        text=text_reason(image) if look else item.text,
     )
 
 

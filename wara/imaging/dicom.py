@@ -17,6 +17,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from wara.errors import UnreadableImage
+from wara.imaging.burned_in import declared_in
 from wara.imaging.dicom_colour import show_palette, to_8_bits, ybr_to_rgb
 from wara.imaging.dicom_frame import frame_values, spacing_of
 from wara.imaging.dicom_grey import show_grey
@@ -167,6 +168,7 @@ def _show(
     return DecodedImage(
         pixels, "DICOM", header.columns, header.rows, header.bits, grey, window, patient,
         spacing=spacing_of(values), frame=number, frames=header.frames, modality=header.modality,
+        declared_text=declared_in(header.dataset).reason,
     )  # fmt: skip
 
 

@@ -112,7 +112,11 @@ def check_image(
 
 
 def check_images(
-    data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None
+    data: bytes,
+    name: str,
+    view: DicomView = DEFAULT_VIEW,
+    frame: int | None = None,
+    at_least: int = _CHECKED_AT,
 ) -> Iterator[DecodedImage]:
     """Yield what ``check_image`` returns for each image that the view takes from the file (see ``read_squares``).
 
@@ -120,7 +124,7 @@ def check_images(
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    yield from _decode_each(data, name, _CHECKED_AT, view, frame)
+    yield from _decode_each(data, name, at_least, view, frame)
 
 
 def _decode_each(data: bytes, name: str, at_least: int, view: DicomView, frame: int | None) -> Iterator[DecodedImage]:

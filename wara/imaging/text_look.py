@@ -8,9 +8,7 @@ from wara.imaging.text_detector import LOOKED_AT, find_text
 
 
 def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
-    """Decode an image and say why text may stand in it.
-
-    A header that says NO is not believed where text can be seen: the mark is often set by default.
+    """Decode an image and say why text may stand in it (see ``text_reason``).
 
     Args:
         data: the whole file.
@@ -24,13 +22,12 @@ def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
         InputError: as ``read_image``.
     """
     image = check_image(data, name, at_least=LOOKED_AT)
-    if image.format == "DICOM":
-        # Imported on first use: most data sets hold no DICOM, and the package takes a moment.
-        from wara.imaging.burned_in import declared_text
+    return image, text_reason(image)
 
-        declared = declared_text(data)
-        if declared.burned_in:
-            return image, "stated"
-        if declared.suspicious:
-            return image, "regions"
-    return image, "seen" if find_text(image.pixels) else ""
+
+def text_reason(image: DecodedImage) -> str:
+    """Say why text may stand in a decoded image: "stated" or "regions" by its header, "seen" in its pixels, or "".
+
+    A header that says NO is not believed where text can be seen: the mark is often set by default.
+    """
+    return image.declared_text or ("seen" if find_text(image.pixels) else "")
