@@ -153,12 +153,13 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
         data = source.read(item.path)
         images: Iterable[tuple[Pixels | None, DecodedImage]]
         if size is None:
-            images = ((None, image) for image in check_images(data, item.file, view, item.frame, LOOKED_AT))
+            images = ((None, image) for image in check_images(data, item.file, view, item.frame, LOOKED_AT // 2))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
         # With a store a JPEG comes too small to be looked at for text, and nobody is there to be told.
-        found.extend((_known(item, image, content, view, look=size is None), square) for square, image in images)
+        looked_at = data if size is None else None
+        found.extend((_known(item, image, content, view, looked_at), square) for square, image in images)
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
@@ -166,8 +167,11 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
     return [_Result(known, square, None) for known, square in found]
 
 
-def _known(item: Item, image: DecodedImage, content: str, view: DicomView, *, look: bool) -> Item:
-    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
+def _known(item: Item, image: DecodedImage, content: str, view: DicomView, data: bytes | None) -> Item:
+    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own.
+
+    With ``data``, the file's content, it is looked at for text.
+    """
     frame, name, digest, patient = item.frame, item.file, content, item.patient or image.patient
     if frame is None and view.frames == "all" and image.frames > 1:
         frame, name = image.frame, frame_name(item.file, image.frame)
@@ -189,7 +193,7 @@ def _known(item: Item, image: DecodedImage, content: str, view: DicomView, *, lo
         modality=image.modality,
         frame=frame,
         spacing=image.spacing,
-        text=text_reason(image) if look else item.text,
+        text=text_reason(image, data, item.file) if data is not None else item.text,
     )
 
 

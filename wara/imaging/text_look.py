@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wara.imaging.image import DecodedImage
 from wara.imaging.read import check_image
-from wara.imaging.text_detector import LOOKED_AT, find_text
+from wara.imaging.text_detector import LOOKED_AT, find_text, may_hold_text
 
 
 def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
@@ -22,12 +22,25 @@ def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
         InputError: as ``read_image``.
     """
     image = check_image(data, name, at_least=LOOKED_AT)
-    return image, text_reason(image)
+    return image, text_reason(image, data, name)
 
 
-def text_reason(image: DecodedImage) -> str:
+def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
     """Say why text may stand in a decoded image: "stated" or "regions" by its header, "seen" in its pixels, or "".
 
-    A header that says NO is not believed where text can be seen: the mark is often set by default.
+    A header that says NO is not believed where text can be seen: the mark is often set by default. An image that was
+    decoded at a reduced scale is decoded once more, larger, where its rows look like text at all.
+
+    Args:
+        image: as ``check_image`` or ``check_images`` gave it, at no less than half of ``LOOKED_AT``.
+        data: the file that it was decoded from.
+        name: the file's name, for errors only.
     """
-    return image.declared_text or ("seen" if find_text(image.pixels) else "")
+    if image.declared_text:
+        return image.declared_text
+    rows = image.pixels.shape[0]
+    if rows < image.height and min(image.pixels.shape[:2]) < LOOKED_AT:
+        if not may_hold_text(image.pixels):
+            return ""
+        image = check_image(data, name, at_least=LOOKED_AT)
+    return "seen" if find_text(image.pixels) else ""
