@@ -13,13 +13,15 @@ from backend.api import (
     health,
     jobs,
     mapping,
+    masks,
     models,
     uploads,
 )
 
 router = APIRouter(prefix="/api/v1")
 for module in (
-    health, backbones, datasets, uploads, mapping, demo, estimates, jobs, evaluation, models, analysis, explanations,
+    health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, models, analysis,
+    explanations,
 ):  # fmt: skip
     router.include_router(module.router)
 

@@ -27,7 +27,9 @@ _QUALITY = 97
 _WHITE_IS_ZERO = 0
 _TAG_PHOTOMETRIC = 262
 # Modes that are written as they are; the value that is black in each.
-_BLACK: dict[str, int | tuple[int, ...]] = {"1": 0, "L": 0, "LA": (0, 255), "RGB": (0, 0, 0), "RGBA": (0, 0, 0, 255), "CMYK": (0, 0, 0, 255)}
+_BLACK: dict[str, int | tuple[int, ...]] = {
+    "1": 0, "L": 0, "LA": (0, 255), "RGB": (0, 0, 0), "RGBA": (0, 0, 0, 255), "CMYK": (0, 0, 0, 255),
+}  # fmt: skip
 _WRITABLE = {
     "PNG": ("1", "L", "LA", "RGB", "RGBA"),
     "TIFF": ("1", "L", "LA", "RGB", "RGBA", "CMYK"),
