@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import mapping
+from app.components import mapping, masking
 from app.components.arrival import ARRIVAL, render_receiving
 from app.components.events import listen
 from app.components.findings import render_decisions, render_findings
@@ -61,6 +61,7 @@ UPLOAD = f"""
 """
 
 UPLOAD_WIRE = "studio.upload(element, trigger, 'uploaded'); studio.actions(element, trigger, 'demo')"
+DETAIL_WIRE = "studio.actions(element, trigger, 'act'); studio.masks(element, trigger, 'act')"
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def build(backend: Backend) -> dict[str, Any]:
             upload = panel(UPLOAD, elem_id="data-upload", wire=UPLOAD_WIRE)
             listing = panel(elem_id="data-list", wire="studio.actions(element, trigger, 'act')")
         with gr.Column(elem_classes="main"):
-            detail = panel(elem_id="data-detail", wire="studio.actions(element, trigger, 'act')")
+            detail = panel(elem_id="data-detail", wire=DETAIL_WIRE)
             form, preview = mapping.panels()
     outputs = [listing, detail, ticking, chosen, form, preview]
 
@@ -89,7 +90,9 @@ def build(backend: Backend) -> dict[str, Any]:
         dataset = known.get(choice["id"])
         asked: tuple[Any, Any] = ("", "")
         try:
-            body = note + await _detail(backend, dataset, choice)
+            body: Any = gr.skip()
+            if not (keep_form and masking.wanted(dataset, choice)):  # somebody is drawing on it
+                body = note + await _detail(backend, dataset, choice)
             if keep_form and mapping.wanted(dataset, choice) and choice.get("asked") == choice["id"]:
                 asked = gr.skip(), gr.skip()  # somebody is filling it in
             else:
@@ -112,6 +115,11 @@ def build(backend: Backend) -> dict[str, Any]:
                 choice = {**choice, "cls": data.get("cls") or None, "offset": 0}
             case "page":
                 choice = {**choice, "offset": max(0, int(data.get("offset") or 0))}
+            case "mask":
+                choice = {**choice, "masking": data.get("id")}
+            case "masked":
+                choice = {**choice, "masking": None, "offset": 0}
+                note = masking.render_done(data)
             case "map":
                 choice = {**choice, "mapping": True}
             case "delete":
@@ -176,6 +184,8 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
         return render_failed(dataset)
     if mapping.wanted(dataset, choice):
         return mapping.render_head(dataset)
+    if masking.wanted(dataset, choice) and (flagged := await backend.flagged(dataset["id"])):
+        return masking.render(dataset, flagged)
     report = await backend.report(dataset["id"])
     images = await backend.images(dataset["id"], cls=choice["cls"], limit=SHOWN_AT_ONCE, offset=choice["offset"])
     return render_dataset(dataset, report, images, choice)
