@@ -18,7 +18,9 @@ from backend.problems import RequestRefused, not_found
 from backend.storage import read_json, write_atomically, write_json
 from backend.studies import study
 from wara.data.catalogue import Catalogue, Item, ingest
-from wara.data.findings import TEXT_REASONS
+from wara.data.decisions import Decision, read_decisions, write_decisions
+from wara.data.findings import TEXT, TEXT_REASONS
+from wara.data.fixes import MASK
 from wara.data.items import content_digest
 from wara.data.sources import FolderSource, open_source
 from wara.errors import InputError, UnreadableImage
@@ -192,6 +194,10 @@ def _record(intake: Intake, dataset: Dataset, done: list[str], rectangles: Seque
         "size": list(_size(seen)),
     }
     write_json(_masks_file(intake, dataset), [*masks_of(intake, dataset), entry], durable=True)
+    # Among the decisions too, with which it goes into the model card; where rectangles lie is of no use there.
+    path = intake.decisions_file(dataset)
+    decisions = read_decisions(path) if path.exists() else []
+    write_decisions(path, [*decisions, Decision.now(TEXT, MASK, dict.fromkeys(done))])
 
 
 def _masks_file(intake: Intake, dataset: Dataset) -> Path:

@@ -32,10 +32,12 @@ def render_decisions(dataset_id: str, report: dict[str, Any]) -> str:
     decisions, masks = report.get("decisions") or [], report.get("masks") or []
     if not decisions and not masks:
         return ""
-    rows = "".join(_decision(dataset_id, number, decision) for number, decision in enumerate(decisions))
+    # What was covered stands among the decisions too, but says more of itself in its own list.
+    taken = [(number, decision) for number, decision in enumerate(decisions) if decision["fix"] != "mask"]
+    rows = "".join(_decision(dataset_id, number, decision) for number, decision in taken)
     rows += "".join(map(_mask, masks))
     hints = []
-    if decisions:
+    if taken:
         hints.append("Training goes by the decisions and keeps them with the model; they leave the files as they are.")
     if masks:
         hints.append("What was covered was overwritten in the stored files, and cannot be brought back.")

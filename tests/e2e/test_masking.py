@@ -53,7 +53,10 @@ def test_text_in_a_picture_is_covered_for_good(studio: Studio, watch: Watch, tmp
     checker = axe.script()
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
-        page.wait_for_function("document.getAnimations().length === 0")  # colours are on their way until then
+        page.wait_for_function(
+            "theme => document.documentElement.dataset.theme === theme && document.getAnimations().length === 0",
+            arg=theme,
+        )  # colours are on their way until then
         assert axe.violations(page, checker) == [], theme
         studio.nothing_is_cut_off()
         page.screenshot(path=folder / f"tool-{theme}.png", full_page=True)
@@ -80,7 +83,7 @@ def test_text_in_a_picture_is_covered_for_good(studio: Studio, watch: Watch, tmp
     tool.get_by_role("button", name="Cover for good").press("Enter")
     question.get_by_role("button", name="Cover for good").press("Enter")
 
-    expect(detail).to_contain_text("3 images covered.")
+    expect(page.locator("#data-detail")).to_contain_text("3 images covered.")
     expect(detail.locator("section[data-finding=text]")).to_have_count(0)
     expect(detail.locator("#data-decisions")).to_contain_text("Text in the picture: 2 images covered in 2 places")
     for number in (1, 2):

@@ -1,9 +1,10 @@
 """What each fix of a finding would change, image by image; nothing is changed here.
 
-Four fixes: ``drop`` leaves images out, ``move`` brings all images of a patient to one side, ``group`` has images count
-as one patient's, so that a split made here keeps them together and intervals count them once, ``accept`` notes that a
-person has looked at images and that nothing is the matter. Where sides are given,
-the test part keeps every image that it has: ``move`` adds to it, ``drop`` takes from the other sides.
+Three of them change what is trained on: ``drop`` leaves images out, ``move`` brings all images of a patient to one
+side, ``group`` has images count as one patient's, so that a split made here keeps them together and intervals count
+them once. Where sides are given, the test part keeps every image that it has: ``move`` adds to it, ``drop`` takes from
+the other sides. Two are notes: ``accept``, that a person has looked at images and that nothing is the matter, and
+``mask``, that text in them was covered in the files.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterable, Sequence
 
 from wara.data.items import Item
 
-DROP, MOVE, GROUP, ACCEPT = "drop", "move", "group", "accept"
-FIXES = (DROP, MOVE, GROUP, ACCEPT)
+DROP, MOVE, GROUP, ACCEPT, MASK = "drop", "move", "group", "accept", "mask"
+FIXES = (DROP, MOVE, GROUP, ACCEPT, MASK)
+# These say what a person saw or did to the files, and change nothing of what is trained on.
+NOTES = (ACCEPT, MASK)
 GROUP_PREFIX = "group "
 
 # The first of these that a group of copies has an image in keeps that image.

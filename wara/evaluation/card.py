@@ -131,7 +131,7 @@ def _decided(report: Fields) -> str:
     """What a person changed about the data before training, from the findings of the data report."""
     did = {
         "drop": "left out", "move": "moved to another part", "group": "counted as one patient's",
-        "accept": "looked at and found to be in order",
+        "accept": "looked at and found to be in order", "mask": "masked where text stood in the picture",
     }  # fmt: skip
     points = [f"{_count(d['images'])} images {did[d['fix']]} ({d['finding']})" for d in report.get("decisions", [])]
     return f"Decided on the findings of the data report: {'; '.join(points)}." if points else ""

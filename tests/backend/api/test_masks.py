@@ -96,6 +96,9 @@ def test_what_is_covered_is_gone_from_file_thumbnail_view_and_report(studio: Stu
     [mask] = report["masks"]
     assert (mask["images"], mask["rectangles"], mask["size"]) == (1, [[0, 0, 110, 28]], [240, 160])
     assert report["fingerprint"] != before["fingerprint"]
+    assert [(d["finding"], d["fix"], d["images"]) for d in report["decisions"]] == [("text", "mask", 1)]
+    undone = studio.http.delete(f"{API}/datasets/{dataset['id']}/decisions/0")
+    assert_problem(undone, 409, "mask-final")
     assert (report["images"], report["splits"]) == (before["images"], before["splits"])
 
 
@@ -151,9 +154,13 @@ def test_what_cannot_be_covered_is_refused_in_a_sentence(studio: Studio, setting
 def test_nothing_is_covered_while_a_training_uses_the_images(studio: Studio) -> None:
     dataset = studio.ready(with_names())
     number = flagged(studio, dataset)[1]["number"]
+    assert cover(studio, dataset, number).status_code == 201
     job = studio.train(dataset["id"], epochs=1)
     assert_problem(cover(studio, dataset, number), 409, "dataset-in-use")
-    assert studio.ended(job["id"])["state"] == "succeeded"
+    ended = studio.ended(job["id"])
+    assert ended["state"] == "succeeded", ended
+    card = studio.http.get(f"{API}/models/{ended['model_id']}/card").text
+    assert "1 images masked where text stood in the picture (text)" in card
     assert cover(studio, dataset, number).status_code == 201
 
 
