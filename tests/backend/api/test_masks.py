@@ -8,7 +8,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pydicom
 from PIL import Image, ImageDraw, ImageFont
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from backend.settings import Settings
 from tests.backend.support import API, Studio, assert_problem, make_zip, png, study
@@ -178,3 +180,45 @@ def test_flagged_images_can_be_left_out(studio: Studio) -> None:
     assert made.status_code == 201
     assert report_of(studio, dataset)["images"] == 25
     assert flagged(studio, dataset) == []
+
+
+def ultrasound(seed: int) -> bytes:
+    """A DICOM file with one ultrasound region, colours as RGB, and a band of noise above it."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(30, 220, (100, 140, 3), dtype=np.uint8)
+    region = pydicom.Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 20
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 139, 99
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UltrasoundImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(seed)])
+    dataset.Modality, dataset.PatientID, dataset.SequenceOfUltrasoundRegions = "US", f"P{seed}", [region]
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PlanarConfiguration = 100, 140, 3, 0
+    dataset.PhotometricInterpretation, dataset.PixelRepresentation = "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB"
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_what_lies_outside_ultrasound_regions_is_suggested_and_covered(studio: Studio, settings: Settings) -> None:
+    files = {f"study/{name}/{n}.dcm": ultrasound(n + 10 * place) for place, name in enumerate("ab") for n in range(4)}
+    dataset = studio.ready(files)
+    finding = finding_of(studio, dataset)
+    assert finding is not None and finding["groups"][0]["note"].startswith("ultrasound")
+    items = flagged(studio, dataset)
+    assert [item["same_size"] for item in items] == [8] * 8
+    text = studio.http.get(f"{API}/datasets/{dataset['id']}/images/{items[0]['number']}/text").json()
+    assert text["rectangles"] == [{"left": 0, "top": 0, "right": 140, "bottom": 20}]
+    assert cover(studio, dataset, items[0]["number"], "same-size", right=140, bottom=20).json()["images"] == 8
+    assert finding_of(studio, dataset) is None
+    for place, name in enumerate("ab"):
+        for n in range(4):
+            stored = [path for path in (settings.data_dir / "datasets" / dataset["id"]).rglob("*.dcm")
+                      if path.parent.name == name][n]  # fmt: skip
+            pixels = pydicom.dcmread(stored).pixel_array
+            assert pixels[:20].max() == 0 and pixels[20:].min() >= 30, place
