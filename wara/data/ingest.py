@@ -22,8 +22,7 @@ from wara.imaging import DecodedImage, check_images, read_squares
 from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
-from wara.imaging.text_detector import LOOKED_AT
-from wara.imaging.text_look import text_reason
+from wara.imaging.text_look import CHECKED_AT, text_reason
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
@@ -153,7 +152,7 @@ def _decode(source: Source, item: Item, size: int | None, fit: str, view: DicomV
         data = source.read(item.path)
         images: Iterable[tuple[Pixels | None, DecodedImage]]
         if size is None:
-            images = ((None, image) for image in check_images(data, item.file, view, item.frame, LOOKED_AT // 2))
+            images = ((None, image) for image in check_images(data, item.file, view, item.frame, CHECKED_AT))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
         content = hashlib.blake2b(data, digest_size=16).hexdigest()

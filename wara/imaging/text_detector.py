@@ -30,6 +30,7 @@ _TOO_MANY = 4000
 _LEAST_ROWS = 5
 # Sharp steps in such a row: four strokes, each up and down. Three letters rarely have fewer; ribs often have three.
 _LEAST_STEPS = 8
+_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _bands(grey: Pixels) -> list[tuple[int, int]]:
 
     A row of a line of letters crosses strokes, each a step up and a step down: so letters are looked for only where
     rows with enough sharp steps follow each other, and a letter's height around them. The full look takes 4 ms for a
-    picture of 224 pixels a side, this one 0.04 ms.
+    picture of 224 pixels a side, this one 0.03 ms.
     """
     margin = _tallest(grey.shape) + _LEAST_HEIGHT
     bands: list[tuple[int, int]] = []
@@ -111,9 +112,13 @@ def _bands(grey: Pixels) -> list[tuple[int, int]]:
 
 def _crossed(grey: Pixels, rows: int) -> npt.NDArray[np.intp]:
     """Return where so many rows with ``_LEAST_STEPS`` sharp steps begin to follow each other."""
-    left, right = grey[:, :-1], grey[:, 1:]
-    # Greater less smaller: the difference without leaving eight bits, which is several times faster.
-    steps = np.count_nonzero((np.maximum(left, right) - np.minimum(left, right)) >= _CONTRAST, axis=1)
+    steps = np.empty(grey.shape[0], dtype=np.uint32)
+    for top in range(0, grey.shape[0], _ROWS):  # so many rows stay near the processor
+        left, right = grey[top : top + _ROWS, :-1], grey[top : top + _ROWS, 1:]
+        # Greater less smaller: the difference without leaving eight bits, which is several times faster.
+        step = np.maximum(left, right)
+        step -= np.minimum(left, right)
+        steps[top : top + _ROWS] = (step >= _CONTRAST).view(np.uint8).sum(axis=1, dtype=np.uint32)
     return np.flatnonzero(np.convolve(steps >= _LEAST_STEPS, np.ones(rows, dtype=int), "valid") == rows)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from wara.imaging.image import DecodedImage
-from wara.imaging.read import check_image
+from wara.imaging.read import check_image, check_images
 from wara.imaging.text_detector import LOOKED_AT, find_text, may_hold_text
+
+# The shorter side at which a JPEG is decoded at first: half of what the closer look takes.
+CHECKED_AT = LOOKED_AT // 2
 
 
 def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
@@ -21,7 +24,7 @@ def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    image = check_image(data, name, at_least=LOOKED_AT)
+    image = next(check_images(data, name, at_least=CHECKED_AT))
     return image, text_reason(image, data, name)
 
 
@@ -32,7 +35,7 @@ def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
     decoded at a reduced scale is decoded once more, larger, where its rows look like text at all.
 
     Args:
-        image: as ``check_image`` or ``check_images`` gave it, at no less than half of ``LOOKED_AT``.
+        image: as ``check_image`` or ``check_images`` gave it, with ``at_least=CHECKED_AT``.
         data: the file that it was decoded from.
         name: the file's name, for errors only.
     """
