@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.client import Backend
 from app.components import format as words
 from app.components.html import alert, button, escape
-
-
-def wanted(dataset: dict[str, Any] | None, choice: dict[str, Any]) -> bool:
-    """Whether the tool is open for this data set."""
-    return dataset is not None and dataset["status"] == "ready" and choice.get("masking") == dataset["id"]
 
 
 def render_done(data: dict[str, Any]) -> str:
@@ -23,7 +19,15 @@ def render_done(data: dict[str, Any]) -> str:
     return alert(sentence, kind="info")
 
 
-def render(dataset: dict[str, Any], flagged: list[dict[str, Any]]) -> str:
+async def render(backend: Backend, dataset: dict[str, Any] | None, choice: dict[str, Any]) -> str:
+    """The tool, where it was opened for this data set and there is an image to look at; else nothing."""
+    if dataset is None or dataset["status"] != "ready" or choice.get("masking") != dataset["id"]:
+        return ""
+    flagged = await backend.flagged(dataset["id"])
+    return render_tool(dataset, flagged) if flagged else ""
+
+
+def render_tool(dataset: dict[str, Any], flagged: list[dict[str, Any]]) -> str:
     """The tool on the images in which text may stand."""
     items = escape(json.dumps(flagged))
     back = button("Back to the report", "masked", look="quiet button-small", covered="0")

@@ -82,7 +82,7 @@ def build(backend: Backend) -> dict[str, Any]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
-            return alert(problem.sentence), "", gr.Timer(active=True), choice, "", ""
+            return alert(problem.sentence), "", gr.Timer(active=True), {**choice, "drawn": None}, "", ""
         known = {dataset["id"]: dataset for dataset in datasets}
         if choice["id"] not in known:
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
@@ -91,15 +91,17 @@ def build(backend: Backend) -> dict[str, Any]:
         asked: tuple[Any, Any] = ("", "")
         try:
             body: Any = gr.skip()
-            if not (keep_form and masking.wanted(dataset, choice)):  # somebody is drawing on it
-                body = note + await _detail(backend, dataset, choice)
+            if not keep_form or choice.get("drawn") is None:  # else somebody is drawing on it
+                tool = await masking.render(backend, dataset, choice)
+                choice = {**choice, "drawn": choice["id"] if tool else None}
+                body = note + (tool or await _detail(backend, dataset, choice))
             if keep_form and mapping.wanted(dataset, choice) and choice.get("asked") == choice["id"]:
                 asked = gr.skip(), gr.skip()  # somebody is filling it in
             else:
                 asked = await mapping.render(backend, dataset, choice)
                 choice = {**choice, "asked": choice["id"] if asked[0] else None}
         except BackendProblem as problem:
-            body = note + alert(problem.sentence)
+            body, choice = note + alert(problem.sentence), {**choice, "drawn": None}
         return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice, *asked
 
     async def show_again(choice: dict[str, Any]) -> tuple[Any, ...]:
@@ -184,8 +186,6 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
         return render_failed(dataset)
     if mapping.wanted(dataset, choice):
         return mapping.render_head(dataset)
-    if masking.wanted(dataset, choice) and (flagged := await backend.flagged(dataset["id"])):
-        return masking.render(dataset, flagged)
     report = await backend.report(dataset["id"])
     images = await backend.images(dataset["id"], cls=choice["cls"], limit=SHOWN_AT_ONCE, offset=choice["offset"])
     return render_dataset(dataset, report, images, choice)
