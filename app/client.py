@@ -160,6 +160,10 @@ class Backend:
         """Take a decision about a data set back, by its place in the report's list."""
         await self._send("DELETE", "datasets", dataset_id, "decisions", number)
 
+    async def flagged(self, dataset_id: str) -> list[dict[str, Any]]:
+        """Images of a data set in which text may stand, with addresses at which they are shown large."""
+        return cast("list[dict[str, Any]]", (await self._json("datasets", dataset_id, "text"))["items"])
+
     async def start_job(self, order: dict[str, Any]) -> dict[str, Any]:
         """Start (or queue) a training."""
         return cast("dict[str, Any]", _body(await self._send("POST", "jobs", json=order)))

@@ -90,7 +90,7 @@
   }
 
   // ---- a question before something is deleted ----------------------------------------------------
-  function ask(question, label) {
+  function ask(question, label, keep = "Keep") {
     return new Promise((resolve) => {
       const dialog = document.createElement("dialog");
       dialog.className = "ask";
@@ -99,7 +99,7 @@
       text.textContent = question;
       const row = document.createElement("div");
       row.className = "ask-buttons";
-      const no = Object.assign(document.createElement("button"), { type: "button", className: "button button-quiet", textContent: "Keep" });
+      const no = Object.assign(document.createElement("button"), { type: "button", className: "button button-quiet", textContent: keep });
       const yes = Object.assign(document.createElement("button"), { type: "button", className: "button button-danger", textContent: label });
       no.addEventListener("click", () => dialog.close("no"));
       yes.addEventListener("click", () => dialog.close("yes"));
@@ -429,7 +429,7 @@
     showPage(false);
   }
 
-  // The upload of data sets has a script of its own, upload.js.
-  const tools = { API, Problem, send, meter, wanted, dropZone, count, megabytes, plural };
+  // The upload of data sets and the covering of text have scripts of their own, upload.js and mask.js.
+  const tools = { API, Problem, send, ask, meter, wanted, dropZone, count, megabytes, plural };
   window.studio = { actions, form, weights, classify, demoImages, localPreviews, explain, header, tools };
 })();

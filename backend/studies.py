@@ -5,10 +5,11 @@ from __future__ import annotations
 from backend.catalogues import Study, load_study
 from backend.db import Dataset
 from backend.intake import Intake
-from backend.problems import not_found
+from backend.problems import RequestRefused, not_found
 from wara.data.checks import require_trainable
 from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from wara.data.findings import decide
+from wara.data.fixes import MASK
 
 
 def study(intake: Intake, dataset: Dataset, seed: int) -> Study:
@@ -39,7 +40,8 @@ def undo_decision(intake: Intake, dataset_id: str, number: int) -> list[Decision
     """Take a decision back by its number, from 0; the others stay. Returns those.
 
     Raises:
-        RequestRefused: 404 for the number or the data set; 409 while it is not ready or a job uses it.
+        RequestRefused: 404 for the number or the data set; 409 while it is not ready or a job uses it, or for what was
+            covered in the files.
         InputError: nothing that can be trained on would remain.
     """
     with intake.storage.lock(dataset_id):
@@ -48,6 +50,11 @@ def undo_decision(intake: Intake, dataset_id: str, number: int) -> list[Decision
         decisions = read_decisions(path) if path.exists() else []
         if not 0 <= number < len(decisions):
             raise not_found("decision", str(number))
+        if decisions[number].fix == MASK:
+            raise RequestRefused(
+                409, "What was covered in the stored files cannot be brought back",
+                remedy="Delete the data set and upload the images again.", code="mask-final",
+            )  # fmt: skip
         return _write(intake, dataset, decisions[:number] + decisions[number + 1 :])
 
 

@@ -59,7 +59,7 @@ def flagged(image: Image.Image, quality: int | None) -> bool:
         return bool(find_text(np.asarray(image)))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return bool(find_text(read_image(buffer.getvalue(), "drawn").pixels))
+    return bool(look_at(buffer.getvalue(), "drawn")[1])
 
 
 def drawn(count: int) -> None:

@@ -66,7 +66,7 @@ def check(
     frames: Frames = None,
     window: Window = None,
     fix: Annotated[
-        list[str] | None, typer.Option(help="FINDING=drop, move or group, e.g. leaks=move. Repeatable; in order.")
+        list[str] | None, typer.Option(help="FINDING=drop, move, group, accept, e.g. leaks=move. Repeatable; in order.")
     ] = None,
     decisions: Decisions = None,
 ) -> None:

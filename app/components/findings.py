@@ -12,12 +12,13 @@ TITLES = {
     "leaks": "Patients on two sides",
     "copies": "Exact copies",
     "near-copies": "Nearly equal images",
+    "text": "Text in the picture",
     "drift": "Sides that differ",
     "small-classes": "Few patients in a class",
     "unreadable": "Files that were not used",
 }
 SEVERITIES = {"serious": "Serious", "warning": "Warning", "note": "Note"}
-DONE = {"drop": "left out", "move": "moved to one side", "group": "treated as one patient"}
+DONE = {"drop": "left out", "move": "moved to one side", "group": "treated as one patient", "accept": "looked at"}
 
 
 def render_findings(dataset_id: str, report: dict[str, Any]) -> str:
@@ -28,14 +29,21 @@ def render_findings(dataset_id: str, report: dict[str, Any]) -> str:
 
 def render_decisions(dataset_id: str, report: dict[str, Any]) -> str:
     """What was decided, in order, each with a button that takes it back; nothing when nothing was."""
-    decisions = report.get("decisions") or []
-    if not decisions:
+    decisions, masks = report.get("decisions") or [], report.get("masks") or []
+    if not decisions and not masks:
         return ""
-    rows = "".join(_decision(dataset_id, number, decision) for number, decision in enumerate(decisions))
+    # What was covered stands among the decisions too, but says more of itself in its own list.
+    taken = [(number, decision) for number, decision in enumerate(decisions) if decision["fix"] != "mask"]
+    rows = "".join(_decision(dataset_id, number, decision) for number, decision in taken)
+    rows += "".join(map(_mask, masks))
+    hints = []
+    if taken:
+        hints.append("Training goes by the decisions and keeps them with the model; they leave the files as they are.")
+    if masks:
+        hints.append("What was covered was overwritten in the stored files, and cannot be brought back.")
     return (
         f'<section class="card" id="data-decisions"><h3>Decisions</h3><ul class="decisions">{rows}</ul>'
-        '<p class="hint">Training goes by them and keeps them with the model. The files themselves stay as they are.'
-        "</p></section>"
+        f'<p class="hint">{" ".join(hints)}</p></section>'
     )
 
 
@@ -50,7 +58,8 @@ def _card(dataset_id: str, finding: dict[str, Any]) -> str:
         number = words.count(finding["group_count"] - openly)
         summary = f"Show {'more' if openly else 'the images'} ({number})"
         folded = f'<details class="fold"><summary>{summary}</summary>{folded}{more}</details>'
-    fixes = "".join(_fix(dataset_id, finding["id"], fix) for fix in finding["fixes"])
+    fixes = _masking(dataset_id) if finding["kind"] == "text" else ""
+    fixes += "".join(_fix(dataset_id, finding["id"], fix) for fix in finding["fixes"])
     fixes = f'<ul class="fixes">{fixes}</ul>' if fixes else ""
     severity = finding["severity"]
     return (
@@ -81,6 +90,19 @@ def _figure(image: dict[str, Any]) -> str:
 def _fix(dataset_id: str, finding: str, fix: dict[str, Any]) -> str:
     press = button(fix["label"], "fix", look="quiet button-small", id=dataset_id, finding=finding, fix=fix["fix"])
     return f'<li>{press}<span class="hint">{escape(fix["sentence"])}</span></li>'
+
+
+def _masking(dataset_id: str) -> str:
+    press = button("Look and cover", "mask", look="primary button-small", id=dataset_id)
+    sentence = "Shows each image large; what you mark is blackened in the stored file."
+    return f'<li>{press}<span class="hint">{sentence}</span></li>'
+
+
+def _mask(entry: dict[str, Any]) -> str:
+    places = words.plural(len(entry["rectangles"]), "place")
+    text = f"Text in the picture: {words.plural(entry['images'], 'image')} covered in {places}"
+    when = escape(words.moment(entry["when"]))
+    return f'<li><span>{escape(text)} <small class="hint">{when}</small></span></li>'
 
 
 def _decision(dataset_id: str, number: int, decision: dict[str, Any]) -> str:

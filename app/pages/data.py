@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import mapping
+from app.components import mapping, masking
 from app.components.arrival import ARRIVAL, render_receiving
 from app.components.events import listen
 from app.components.findings import render_decisions, render_findings
@@ -74,6 +74,7 @@ UPLOAD = f"""
 """
 
 UPLOAD_WIRE = "studio.upload(element, trigger, 'uploaded'); studio.actions(element, trigger, 'demo')"
+DETAIL_WIRE = "studio.actions(element, trigger, 'act'); studio.masks(element, trigger, 'act')"
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def build(backend: Backend) -> dict[str, Any]:
             upload = panel(UPLOAD, elem_id="data-upload", wire=UPLOAD_WIRE)
             listing = panel(elem_id="data-list", wire="studio.actions(element, trigger, 'act')")
         with gr.Column(elem_classes="main"):
-            detail = panel(elem_id="data-detail", wire="studio.actions(element, trigger, 'act')")
+            detail = panel(elem_id="data-detail", wire=DETAIL_WIRE)
             form, preview = mapping.panels()
     outputs = [listing, detail, ticking, chosen, form, preview]
 
@@ -94,7 +95,7 @@ def build(backend: Backend) -> dict[str, Any]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
-            return alert(problem.sentence), "", gr.Timer(active=True), choice, "", ""
+            return alert(problem.sentence), "", gr.Timer(active=True), {**choice, "drawn": None}, "", ""
         known = {dataset["id"]: dataset for dataset in datasets}
         if choice["id"] not in known:
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
@@ -102,14 +103,18 @@ def build(backend: Backend) -> dict[str, Any]:
         dataset = known.get(choice["id"])
         asked: tuple[Any, Any] = ("", "")
         try:
-            body = note + await _detail(backend, dataset, choice)
+            body: Any = gr.skip()
+            if not keep_form or choice.get("drawn") is None:  # else somebody is drawing on it
+                tool = await masking.render(backend, dataset, choice)
+                choice = {**choice, "drawn": choice["id"] if tool else None}
+                body = note + (tool or await _detail(backend, dataset, choice))
             if keep_form and mapping.wanted(dataset, choice) and choice.get("asked") == choice["id"]:
                 asked = gr.skip(), gr.skip()  # somebody is filling it in
             else:
                 asked = await mapping.render(backend, dataset, choice)
                 choice = {**choice, "asked": choice["id"] if asked[0] else None}
         except BackendProblem as problem:
-            body = note + alert(problem.sentence)
+            body, choice = note + alert(problem.sentence), {**choice, "drawn": None}
         return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice, *asked
 
     async def show_again(choice: dict[str, Any]) -> tuple[Any, ...]:
@@ -125,6 +130,11 @@ def build(backend: Backend) -> dict[str, Any]:
                 choice = {**choice, "cls": data.get("cls") or None, "offset": 0}
             case "page":
                 choice = {**choice, "offset": max(0, int(data.get("offset") or 0))}
+            case "mask":
+                choice = {**choice, "masking": data.get("id")}
+            case "masked":
+                choice = {**choice, "masking": None, "offset": 0}
+                note = masking.render_done(data)
             case "map":
                 choice = {**choice, "mapping": True}
             case "delete":

@@ -14,13 +14,14 @@ from backend.api import (
     health,
     jobs,
     mapping,
+    masks,
     models,
     uploads,
 )
 
 router = APIRouter(prefix="/api/v1")
 for module in (
-    health, backbones, datasets, uploads, mapping, demo, estimates, jobs, evaluation, models, exports, analysis,
+    health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, models, exports, analysis,
     explanations,
 ):  # fmt: skip
     router.include_router(module.router)

@@ -30,6 +30,7 @@ from backend.api.schemas import (
 from backend.catalogues import Study
 from backend.db import Dataset
 from backend.intake import Intake
+from backend.masks import masks_of
 from backend.problems import not_found
 from backend.storage import write_atomically
 from backend.studies import study, take_decision, undo_decision
@@ -116,6 +117,7 @@ def get_report(dataset: DatasetDep, intake: IntakeDep, seed: Annotated[int, Quer
     """Return counts, the split that training with this seed uses, findings with their fixes, and decisions so far."""
     now = study(intake, dataset, seed)
     report = now.report()
+    report["masks"] = masks_of(intake, dataset)
     for finding in report["findings"]:
         for group in finding["groups"]:
             for image in group["images"]:

@@ -118,7 +118,7 @@ class DatasetList(BaseModel):
     items: list[DatasetOut]
 
 
-class _Order(BaseModel):
+class Order(BaseModel):
     """What a person sends to have something done."""
 
     model_config = ConfigDict(extra="forbid")
@@ -136,11 +136,11 @@ class _Order(BaseModel):
         return value
 
 
-class DecisionIn(_Order):
+class DecisionIn(Order):
     """A finding of the report, and which of its fixes to apply."""
 
     finding: str = Field(max_length=80)
-    fix: Literal["drop", "move", "group"]
+    fix: Literal["drop", "move", "group", "accept"]
 
 
 class DecisionOut(BaseModel):
@@ -190,7 +190,7 @@ class ImageList(BaseModel):
     items: list[ImageOut]
 
 
-class JobIn(_Order):
+class JobIn(Order):
     """A training to start."""
 
     dataset_id: str

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wara.data.disk import plain_disk_errors
-from wara.data.fixes import DROP, FIXES, GROUP, MOVE
+from wara.data.fixes import ACCEPT, DROP, FIXES, GROUP, MASK, MOVE, NOTES
 from wara.data.items import Catalogue, Item, PassedOver, content_digest
 from wara.data.words import SPLITS
 from wara.errors import InputError
@@ -32,8 +32,8 @@ class Decision:
 
     Attributes:
         finding: the finding's id, e.g. "leaks".
-        fix: "drop", "move" or "group".
-        files: each changed image with its new side (move), its new patient (group) or None (drop).
+        fix: "drop", "move", "group", "accept" or "mask", which alone cannot be taken back: the files are changed.
+        files: each image with its new side (move), its new patient (group) or None (the others).
         when: the moment, ISO 8601 in UTC.
         rules: version of the rules by which it was found.
     """
@@ -136,6 +136,10 @@ def write_decisions(path: Path | str, decisions: Sequence[Decision]) -> None:
 
 
 def _changed(item: Item, fix: str, value: str | None) -> Item:
+    if fix == ACCEPT:
+        return replace(item, text="")
+    if fix == MASK:
+        return item  # the file itself is changed, and what is still to be seen in it was looked for again
     return replace(item, split=value) if fix == MOVE else replace(item, patient=value)
 
 
@@ -153,8 +157,12 @@ def _require_known(catalogue: Catalogue, decisions: Sequence[Decision], frames: 
 
 
 def _fingerprint(catalogue: Catalogue, decisions: Sequence[Decision]) -> str:
+    # A note leaves images, classes and sides as they were, and so the stored pixels of them.
+    changing = [decision for decision in decisions if decision.fix not in NOTES]
+    if not changing:
+        return catalogue.fingerprint
     digest = hashlib.blake2b(catalogue.fingerprint.encode(), digest_size=16)
-    for decision in decisions:
+    for decision in changing:
         digest.update(json.dumps([decision.fix, dict(decision.files)]).encode())
     return digest.hexdigest()
 
@@ -178,6 +186,8 @@ def _decision(entry: Any, path: Path) -> Decision:
     values = decision.files.values() if isinstance(decision.files, dict) else [...]
     allowed = {
         DROP: lambda value: value is None,
+        ACCEPT: lambda value: value is None,
+        MASK: lambda value: value is None,
         MOVE: lambda value: value in SPLITS,
         GROUP: lambda value: isinstance(value, str) and bool(value),
     }[decision.fix]

@@ -11,23 +11,33 @@ from wara.data import fixes
 from wara.data.decisions import Decision
 from wara.data.drift import Drift, find_drift
 from wara.data.duplicates import Copies, exact_copies, near_copies
-from wara.data.fixes import DROP, GROUP, MOVE, Changes, Places, group_id
+from wara.data.fixes import ACCEPT, DROP, GROUP, MOVE, Changes, Places, group_id
 from wara.data.items import Catalogue, Item
 from wara.data.split import sides_to_make
 from wara.data.words import SIDE_NAMES, SPLITS, number
 from wara.errors import InputError
 
 SERIOUS, WARNING, NOTE = "serious", "warning", "note"
-LEAKS, SMALL_CLASSES, UNREADABLE = "leaks", "small-classes", "unreadable"
+LEAKS, SMALL_CLASSES, UNREADABLE, TEXT = "leaks", "small-classes", "unreadable", "text"
 # With so many patients of a class, the 95 % interval of a sensitivity of 0.8 is 0.35 wide already.
 MIN_PATIENTS = 20
 LEFT_OUT = "left out by a decision"
+TEXT_REASONS = {
+    "stated": "the file says that text is burned into the picture",
+    "regions": "ultrasound: outside its image area machines write names and settings",
+    "seen": "something like a line of text is seen",
+}
 
 _SHOWN_GROUPS = 12
 _SHOWN_IN_GROUP = 6
 _SHOWN_FILES = 100
 _SAMPLE = 6
-_LABELS = {DROP: "Leave images out", MOVE: "Move to one side", GROUP: "Treat as one patient"}
+_LABELS = {
+    DROP: "Leave images out",
+    MOVE: "Move to one side",
+    GROUP: "Treat as one patient",
+    ACCEPT: "I have looked: nothing there",
+}
 Plan = Callable[[], Changes]
 
 
@@ -45,7 +55,7 @@ class Finding:
 
     Attributes:
         id: stable: the same objection to the same data has the same one.
-        kind: "leaks", "copies", "near-copies", "drift", "small-classes" or "unreadable".
+        kind: "leaks", "copies", "near-copies", "text", "drift", "small-classes" or "unreadable".
         severity: "serious" (the test result would be wrong), "warning" or "note".
         sentence: the objection in plain words.
         groups: its images.
@@ -101,6 +111,7 @@ def find(catalogue: Catalogue, split: Sequence[str] | None) -> list[Finding]:
         *desk.leaks(),
         *desk.copies("copies", exact),
         *desk.copies("near-copies", near_copies(items, exact)),
+        *_text(items),
         *(_drift_finding(drift, sides) for drift in find_drift(items, sides)),
         *desk.small_classes(),
         *_unreadable(catalogue),
@@ -292,6 +303,21 @@ def _drift_finding(drift: Drift, sides: Sequence[str | None]) -> Finding:
     return Finding(f"drift-{drift.kind}-{drift.side}", "drift", WARNING, sentence, groups)
 
 
+def _text(items: Sequence[Item]) -> list[Finding]:
+    """Images in which text may stand; those that were looked at, or masked, are none of them."""
+    of_reason = {reason: tuple(p for p, item in enumerate(items) if item.text == reason) for reason in TEXT_REASONS}
+    groups = tuple(Group(places, TEXT_REASONS[reason]) for reason, places in of_reason.items() if places)
+    if not groups:
+        return []
+    flagged = [group.places for group in groups]
+    sentence = (
+        f"{number(sum(map(len, flagged)), 'image')} in which text may stand, perhaps a name. Look at them before you "
+        "go on: a name in the picture stays in every copy of it."
+    )
+    plans = ((ACCEPT, fixes.accept(flagged)), (DROP, fixes.drop_all(flagged)))
+    return [Finding(TEXT, TEXT, WARNING, sentence, groups, plans=plans)]
+
+
 def _sample(sides: Sequence[str | None], side: str) -> Places:
     """A few images of a side, evenly from its first to its last."""
     places = [place for place, name in enumerate(sides) if name == side]
@@ -340,6 +366,8 @@ def _consequence(fix: str, plan: Changes, sides: Sequence[str | None]) -> str:
     if fix == GROUP:
         patients = len(set(plan.values()))
         return f"{number(len(plan), 'image')} count as {number(patients, 'patient')} and stay on one side."
+    if fix == ACCEPT:
+        return f"Notes that a person has looked at {number(len(plan), 'image')} and that no name stands there."
     tested = sum(sides[place] == "test" for place in plan)
     test = f"{tested:,} of them in the test part" if tested else "none of them in the test part"
     return f"Leaves out {number(len(plan), 'image')}" + (f", {test}." if any(sides) else ".")

@@ -1,8 +1,10 @@
 """What each fix of a finding would change, image by image; nothing is changed here.
 
-Three fixes: ``drop`` leaves images out, ``move`` brings all images of a patient to one side, ``group`` has images count
-as one patient's, so that a split made here keeps them together and intervals count them once. Where sides are given,
-the test part keeps every image that it has: ``move`` adds to it, ``drop`` takes from the other sides.
+Three of them change what is trained on: ``drop`` leaves images out, ``move`` brings all images of a patient to one
+side, ``group`` has images count as one patient's, so that a split made here keeps them together and intervals count
+them once. Where sides are given, the test part keeps every image that it has: ``move`` adds to it, ``drop`` takes from
+the other sides. Two are notes: ``accept``, that a person has looked at images and that nothing is the matter, and
+``mask``, that text in them was covered in the files.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from collections.abc import Iterable, Sequence
 
 from wara.data.items import Item
 
-DROP, MOVE, GROUP = "drop", "move", "group"
-FIXES = (DROP, MOVE, GROUP)
+DROP, MOVE, GROUP, ACCEPT, MASK = "drop", "move", "group", "accept", "mask"
+FIXES = (DROP, MOVE, GROUP, ACCEPT, MASK)
+# These say what a person saw or did to the files, and change nothing of what is trained on.
+NOTES = (ACCEPT, MASK)
 GROUP_PREFIX = "group "
 
 # The first of these that a group of copies has an image in keeps that image.
@@ -36,6 +40,11 @@ def drop_copies(groups: Iterable[Places], sides: Sequence[str | None]) -> Change
 def drop_all(groups: Iterable[Places]) -> Changes:
     """Leave out every image of each group: of copies in two classes nobody knows which class is right."""
     return {place: None for places in groups for place in places}
+
+
+def accept(groups: Iterable[Places]) -> Changes:
+    """Note of every image of each group that a person has looked at it."""
+    return drop_all(groups)
 
 
 def drop_off_side(groups: Iterable[Places], sides: Sequence[str | None]) -> Changes:

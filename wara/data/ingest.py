@@ -22,6 +22,7 @@ from wara.imaging import DecodedImage, check_images, read_squares
 from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
+from wara.imaging.text_look import CHECKED_AT, text_reason
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
@@ -162,13 +163,15 @@ def _decode(
         data = source.read(item.path)
         images: Iterable[tuple[Pixels | None, DecodedImage]]
         if size is None:
-            images = ((None, image) for image in check_images(data, item.file, view, item.frame))
+            images = ((None, image) for image in check_images(data, item.file, view, item.frame, CHECKED_AT))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
         content = ""
+        # With a store a JPEG comes too small to be looked at for text, and nobody is there to be told.
+        looked_at = data if size is None else None
         for square, image in images:
             content = content or hashlib.blake2b(keep(item, data) if keep else data, digest_size=16).hexdigest()
-            found.append((_known(item, image, content, view), square))
+            found.append((_known(item, image, content, view, looked_at), square))
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
@@ -176,8 +179,11 @@ def _decode(
     return [_Result(known, square, None) for known, square in found]
 
 
-def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> Item:
-    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
+def _known(item: Item, image: DecodedImage, content: str, view: DicomView, data: bytes | None) -> Item:
+    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own.
+
+    With ``data``, the file's content, it is looked at for text.
+    """
     frame, name, digest, patient = item.frame, item.file, content, item.patient or image.patient
     if frame is None and view.frames == "all" and image.frames > 1:
         frame, name = image.frame, frame_name(item.file, image.frame)
@@ -199,6 +205,7 @@ def _known(item: Item, image: DecodedImage, content: str, view: DicomView) -> It
         modality=image.modality,
         frame=frame,
         spacing=image.spacing,
+        text=text_reason(image, data, item.file) if data is not None else item.text,
     )
 
 

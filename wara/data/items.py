@@ -35,6 +35,8 @@ class Item:
         spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
         sex: as the table's column of that name writes it.
         age: in years, from the table.
+        text: why text may stand in the picture, after ``ingest`` without a store: "stated" or "regions" by the header,
+            "seen" by the detector; "" where nothing says so, "masked" where it was covered, None where nobody looked.
     """
 
     file: str
@@ -52,6 +54,7 @@ class Item:
     spacing: tuple[float, float] | None = None
     sex: str | None = None
     age: float | None = None
+    text: str | None = None
 
     def __post_init__(self) -> None:
         """Take the spacing back from JSON, which knows no tuples."""

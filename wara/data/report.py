@@ -20,7 +20,7 @@ _SHOWN_COPIES = 100
 
 
 # Findings that an older warning of the same report does not tell already.
-_ALSO_WARNED = ("near-copies", "drift")
+_ALSO_WARNED = ("near-copies", "text", "drift")
 
 
 def data_report(

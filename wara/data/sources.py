@@ -104,30 +104,27 @@ class FolderSource(Source):
     def read(self, name: str) -> bytes:
         """Return a file's bytes (see ``Source.read``)."""
         try:
-            return self._path(name).read_bytes()
+            return self.file(name).read_bytes()
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
 
     def open(self, name: str) -> BinaryIO:
         """Open a file (see ``Source.open``)."""
         try:
-            return self._path(name).open("rb")
+            return self.file(name).open("rb")
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
-
-    def file(self, name: str) -> Path | None:
-        """Return where a file lies (see ``Source.file``)."""
-        return self._path(name)
 
     def stamp(self, name: str) -> str:
         """Return size and time of change."""
         try:
-            facts = self._path(name).stat()
+            facts = self.file(name).stat()
         except OSError:
             return "missing"
         return f"{facts.st_size}:{facts.st_mtime_ns}"
 
-    def _path(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
+        """Return where a file of this name lies."""
         whole = self.prefix + name
         return self.path / self._on_disk.get(whole, whole)
 

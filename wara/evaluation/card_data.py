@@ -18,7 +18,10 @@ _NOTHING_FOUND = (
     "no other size, brightness or file format on one side than in training, and no class too small for an interval."
 )
 _SEVERITIES = {"serious": "Serious", "warning": "Warning", "note": "Note"}
-_DID = {"drop": "left out", "move": "moved to another part", "group": "counted as one patient's"}
+_DID = {
+    "drop": "left out", "move": "moved to another part", "group": "counted as one patient's",
+    "accept": "looked at and found to be in order", "mask": "masked where text stood in the picture",
+}  # fmt: skip
 _MOST_REASONS = 6
 
 

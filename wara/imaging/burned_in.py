@@ -29,6 +29,13 @@ class Declared:
     outside_regions: tuple[Box, ...] = ()
 
     @property
+    def reason(self) -> str:
+        """Why text may stand in the picture: "stated", "regions" or "" (see ``wara.imaging.text_look``)."""
+        if self.burned_in:
+            return "stated"
+        return "regions" if self.suspicious else ""
+
+    @property
     def suspicious(self) -> bool:
         """Whether text may be in the picture by what the header says."""
         return self.burned_in is True or (self.burned_in is None and bool(self.outside_regions))
@@ -39,6 +46,15 @@ def declared_text(content: bytes) -> Declared:
     try:
         with quiet_decoders():
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True, specific_tags=_TAGS)
+    except _READ_ERRORS:
+        return Declared()
+    return declared_in(dataset)
+
+
+def declared_in(dataset: pydicom.Dataset) -> Declared:
+    """Return what a header that was read says of text in the picture."""
+    try:
+        with quiet_decoders():
             said = {"YES": True, "NO": False}.get(str(dataset.get("BurnedInAnnotation") or "").strip().upper())
             rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
             regions = [

@@ -17,6 +17,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from wara.errors import UnreadableImage
+from wara.imaging.burned_in import declared_in
 from wara.imaging.dicom_colour import show_palette, to_8_bits, ybr_to_rgb
 from wara.imaging.dicom_frame import frame_values, spacing_of
 from wara.imaging.dicom_grey import show_grey
@@ -29,7 +30,7 @@ from wara.imaging.view import DicomView
 silence_loggers()
 
 # What pydicom and its decoders raise on damaged files, as seen on its own test files and by altering them.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     ValueError,
     TypeError,
@@ -94,7 +95,7 @@ def _read(data: bytes, name: str) -> Header:
         return Header(data, name)
     except UnreadableImage:
         raise
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         # From None, here and below: pydicom's own words can quote the header, and a log would keep them.
         raise UnreadableImage(
             "The DICOM file is damaged: its header cannot be read", seen=name, remedy=DAMAGED, code="damaged"
@@ -104,7 +105,7 @@ def _read(data: bytes, name: str) -> Header:
 def _decode(header: Header, view: DicomView, name: str, numbers: list[int] | None) -> Iterator[DecodedImage]:
     """Yield frames by their numbers, all where none are given."""
     patient = pseudonym(header.patient_id)
-    arrays = _stored(header, name, numbers)
+    arrays = stored_frames(header, name, numbers)
     for number in range(1, header.frames + 1) if numbers is None else numbers:
         shown = name if header.frames == 1 else f"{name}, frame {number} of {header.frames}"
         try:
@@ -117,15 +118,15 @@ def _decode(header: Header, view: DicomView, name: str, numbers: list[int] | Non
             raise UnreadableImage(
                 "The image does not fit into memory", seen=name, remedy="Export it smaller.", code="too-large"
             ) from error
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise _explain(error, header, shown) from None
         yield image
 
 
-def _stored(header: Header, name: str, numbers: list[int] | None) -> Iterator[npt.NDArray[Any]]:
+def stored_frames(header: Header, name: str, numbers: list[int] | None) -> Iterator[npt.NDArray[Any]]:
     """Yield the stored values of frames, (H, W) or (H, W, 3), YBR of 8 bits already as RGB."""
     options: dict[str, Any] = {}
-    if _converts_itself(header):
+    if converts_itself(header):
         options["raw"] = True
     if header.photometric == "YBR_PARTIAL_422":
         options["photometric_interpretation"] = "YBR_FULL_422"  # stored in the same order, which pydicom knows
@@ -140,7 +141,7 @@ def _stored(header: Header, name: str, numbers: list[int] | None) -> Iterator[np
         yield stored
 
 
-def _converts_itself(header: Header) -> bool:
+def converts_itself(header: Header) -> bool:
     """Whether YBR is turned into RGB here: pydicom does so for the full range of 8 bits only."""
     full = header.photometric in ("YBR_FULL", "YBR_FULL_422") and header.bits > 8
     return full or header.photometric == "YBR_PARTIAL_422"
@@ -154,7 +155,7 @@ def _show(
     if header.photometric == "PALETTE COLOR":
         pixels = show_palette(stored, header.dataset, header.little_endian)
     elif header.samples == 3:
-        if _converts_itself(header):
+        if converts_itself(header):
             stored = ybr_to_rgb(stored, header.bits, partial=header.photometric == "YBR_PARTIAL_422")
         pixels = to_8_bits(stored, header.bits)
     else:
@@ -167,6 +168,7 @@ def _show(
     return DecodedImage(
         pixels, "DICOM", header.columns, header.rows, header.bits, grey, window, patient,
         spacing=spacing_of(values), frame=number, frames=header.frames, modality=header.modality,
+        declared_text=declared_in(header.dataset).reason,
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class DecodedImage:
         frame: number of the frame, from 1, that was decoded.
         frames: how many the file has.
         modality: of a DICOM file, e.g. "CR" (0008,0060); None where there is none.
+        declared_text: why text may stand in the picture by a DICOM header: "stated", "regions" or "" (see
+            ``wara.imaging.burned_in``).
     """
 
     pixels: Pixels
@@ -46,6 +48,7 @@ class DecodedImage:
     frame: int = 1
     frames: int = 1
     modality: str | None = None
+    declared_text: str = ""
 
 
 def is_grey(pixels: Pixels) -> bool:

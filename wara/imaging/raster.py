@@ -35,7 +35,9 @@ _EXIF_ORIENTATION = 0x0112
 _TAG_BITS, _TAG_PHOTOMETRIC, _TAG_SAMPLES, _TAG_SUBFILE = 258, 262, 277, 254
 
 
-def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None) -> DecodedImage:
+def decode_raster(
+    data: bytes, name: str, kind: str, at_least: int | None = None, *, half: bool = False
+) -> DecodedImage:
     """Decode one raster image; ``pixels`` is (H, W) where the file holds one channel, else (H, W, 3).
 
     Args:
@@ -44,6 +46,7 @@ def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None
         kind: the format that ``formats.sniff`` found.
         at_least: when given, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale as long as its shorter side keeps
             this many pixels; decoding a large photograph is several times faster so.
+        half: a JPEG may be decoded at 1/2 scale even where its shorter side then keeps fewer.
 
     Raises:
         UnreadableImage: damaged, cut short, too large, several pages, or channels that are not grey or colour.
@@ -54,7 +57,8 @@ def decode_raster(data: bytes, name: str, kind: str, at_least: int | None = None
             bits = _bits(image, data, kind)
             width, height = image.size
             if at_least is not None and kind == "JPEG":
-                image.draft(None, (at_least, at_least))
+                side = min(at_least, min(width, height) // 2) if half else at_least
+                image.draft(None, (max(1, side), max(1, side)))
             image.load()
             orientation = read_orientation(image)
             turned = image if orientation == 1 else ImageOps.exif_transpose(image)

@@ -112,20 +112,28 @@ def check_image(
 
 
 def check_images(
-    data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None
+    data: bytes,
+    name: str,
+    view: DicomView = DEFAULT_VIEW,
+    frame: int | None = None,
+    at_least: int = _CHECKED_AT,
 ) -> Iterator[DecodedImage]:
     """Yield what ``check_image`` returns for each image that the view takes from the file (see ``read_squares``).
+
+    A JPEG may come at 1/2 scale even where its shorter side is below `at_least` then.
 
     Raises:
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    yield from _decode_each(data, name, _CHECKED_AT, view, frame)
+    yield from _decode_each(data, name, at_least, view, frame, half=True)
 
 
-def _decode_each(data: bytes, name: str, at_least: int, view: DicomView, frame: int | None) -> Iterator[DecodedImage]:
+def _decode_each(
+    data: bytes, name: str, at_least: int, view: DicomView, frame: int | None, *, half: bool = False
+) -> Iterator[DecodedImage]:
     if view.frames != "all" or frame is not None or sniff(data, name) != "DICOM":
-        yield _decode(data, name, at_least, view, frame)
+        yield _decode(data, name, at_least, view, frame, half=half)
         return
     from wara.imaging.dicom import decode_frames
 
@@ -133,7 +141,9 @@ def _decode_each(data: bytes, name: str, at_least: int, view: DicomView, frame: 
         yield from decode_frames(data, name, view)
 
 
-def _decode(data: bytes, name: str, at_least: int | None, view: DicomView, frame: int | None) -> DecodedImage:
+def _decode(
+    data: bytes, name: str, at_least: int | None, view: DicomView, frame: int | None, *, half: bool = False
+) -> DecodedImage:
     kind = sniff(data, name)
     with quiet_decoders():
         if kind == "DICOM":
@@ -150,7 +160,7 @@ def _decode(data: bytes, name: str, at_least: int | None, view: DicomView, frame
             )
         from wara.imaging.raster import decode_raster
 
-        return decode_raster(data, name, kind, at_least)
+        return decode_raster(data, name, kind, at_least, half=half)
 
 
 def _three_channels(plane: Pixels) -> Pixels:

@@ -26,6 +26,9 @@ _EVEN_GROUND = 28
 _LETTERS, _LETTERS_INSIDE = 3, 5
 _BORDER = 0.25
 _TOO_MANY = 4000
+# Rows of a letter's six whose edges are sharp: its first or last one may be soft.
+_LEAST_ROWS = 5
+_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,33 @@ class Box:
             max(self.bottom, other.bottom),
         )  # fmt: skip
 
+    def moved(self, down: int) -> Box:
+        """Return the rectangle so many rows further down."""
+        return Box(self.left, self.top + down, self.right, self.bottom + down)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a row of pixels through a line of text has: so many steps of a contrast within a window.
+
+    Attributes:
+        steps: each stroke is a step up and a step down; ribs, hairs and edges stand further apart.
+        contrast: of a step, in grey values.
+        window: in pixels; more where it is less than the share.
+        share: the window as one part of so many of the row.
+    """
+
+    steps: int
+    contrast: int
+    window: int
+    share: int
+
+
+_LINE = _Line(steps=8, contrast=_CONTRAST, window=32, share=10)
+# In small pictures at half their scale strokes of a pixel are blurred, and letters are three or four pixels high.
+_SMALL = 200
+_HALF_LINE = _Line(steps=6, contrast=40, window=12, share=20)
+
 
 def find_text(pixels: Pixels) -> list[Box]:
     """Return the rectangles that look like lines of text, from the top.
@@ -58,30 +88,87 @@ def find_text(pixels: Pixels) -> list[Box]:
         rows, columns = (side // step * step for side in grey.shape)
         blocks = grey[:rows, :columns].reshape(rows // step, step, columns // step, step)
         grey = blocks.mean(axis=(1, 3)).astype(np.uint8)
-    if min(grey.shape) < 2 * _LEAST_HEIGHT or not _has_sharp_edges(grey):
+    if min(grey.shape) < 2 * _LEAST_HEIGHT:
         return []
     boxes: list[Box] = []
-    for image in (grey, 255 - grey):  # bright letters, then dark ones
-        boxes += _lines(_letters(image), grey.shape)
+    for top, bottom in _bands(grey):
+        part = np.ascontiguousarray(grey[top:bottom])
+        for image in (part, 255 - part):  # bright letters, then dark ones
+            letters = [box.moved(down=top) for box in _letters(image, grey.shape)]
+            boxes += _lines(letters, grey.shape)
     found = sorted(_merged(boxes), key=lambda box: (box.top, box.left))
     return [Box(b.left * step, b.top * step, b.right * step, b.bottom * step) for b in found]
 
 
-def _has_sharp_edges(grey: Pixels) -> bool:
-    """Whether there are enough steps of brightness for three letters; most pictures of tissue end here."""
-    steps = np.abs(np.diff(grey.astype(np.int16), axis=1)) >= _CONTRAST
-    return int(steps.sum()) >= _LETTERS * _LEAST_HEIGHT
+def may_hold_text(pixels: Pixels) -> bool:
+    """Whether a closer look is worth while, from a picture at half the scale of ``find_text``'s look.
+
+    Of the drawn pictures with text that ``find_text`` flags none is lost so, nor are letters of eight pixels in chest
+    X-rays of 224 a side; 7 % of those are looked at again (docs/deidentification.md).
+
+    Args:
+        pixels: uint8, (H, W) or (H, W, 3).
+    """
+    grey = pixels if pixels.ndim == 2 else np.asarray(pixels.max(axis=2))
+    line = _HALF_LINE if min(grey.shape) < _SMALL else _LINE
+    return min(grey.shape) > line.window and bool(len(_crossed(grey, _LEAST_ROWS // 2, line)))
 
 
-def _letters(grey: Pixels) -> list[Box]:
-    """Return the connected thin bright strokes that have the size of letters and stand on even ground."""
+def _bands(grey: Pixels) -> list[tuple[int, int]]:
+    """Return the rows, from and to, in which a line of text may stand; of most pictures of tissue none.
+
+    A row of a line of letters crosses strokes, each a step up and a step down: so letters are looked for only where
+    rows with enough sharp steps near each other follow, and a letter's height around them. The full look takes 4 ms
+    for a picture of 224 pixels a side, this one 0.05 ms.
+    """
+    margin = _tallest(grey.shape) + _LEAST_HEIGHT
+    bands: list[tuple[int, int]] = []
+    for row in _crossed(grey, _LEAST_ROWS, _LINE).tolist():
+        top, bottom = max(0, row - margin), min(grey.shape[0], row + _LEAST_ROWS + margin)
+        if bands and top <= bands[-1][1]:
+            bands[-1] = (bands[-1][0], bottom)
+        else:
+            bands.append((top, bottom))
+    return bands
+
+
+def _crossed(grey: Pixels, rows: int, line: _Line) -> npt.NDArray[np.intp]:
+    """Return where so many rows begin to follow each other that look like those of a line of text."""
+    height, width = grey.shape
+    dense = np.zeros(height, dtype=bool)
+    window = min(max(line.window, width // line.share), width - 2)
+    for top in range(0, height, _ROWS):  # so many rows stay near the processor
+        left, right = grey[top : top + _ROWS, :-1], grey[top : top + _ROWS, 1:]
+        # Greater less smaller: the difference without leaving eight bits, which is several times faster.
+        step = np.maximum(left, right)
+        step -= np.minimum(left, right)
+        sharp = (step >= line.contrast).view(np.uint8)
+        busy = np.flatnonzero(sharp.sum(axis=1, dtype=np.uint32) >= line.steps)  # few rows go further
+        if busy.size:
+            before = np.cumsum(sharp[busy], axis=1, dtype=np.uint16)
+            dense[top + busy] = (before[:, window:] - before[:, :-window]).max(axis=1) >= line.steps
+    return np.flatnonzero(np.convolve(dense, np.ones(rows, dtype=int), "valid") == rows)
+
+
+def _tallest(shape: tuple[int, ...]) -> int:
+    """Return the height in pixels of the largest letters in a picture of this shape."""
+    return max(_LEAST_HEIGHT + 4, int(shape[0] * _MOST_HEIGHT))
+
+
+def _letters(grey: Pixels, shape: tuple[int, ...]) -> list[Box]:
+    """Return the connected thin bright strokes that have the size of letters and stand on even ground.
+
+    Args:
+        grey: some rows of a picture.
+        shape: of the whole picture, by which letters are measured.
+    """
     # A stroke is what an opening wider than it takes away.
-    width = max(7, round(min(grey.shape) * _MOST_HEIGHT * _STROKE_SHARE) | 1)
+    width = max(7, round(min(shape) * _MOST_HEIGHT * _STROKE_SHARE) | 1)
     strokes = (grey.astype(np.int16) - ndimage.grey_opening(grey, size=(width, width))) >= _CONTRAST
     labels, count = ndimage.label(strokes, structure=np.ones((3, 3), dtype=bool))
     if not 0 < count <= _TOO_MANY:
         return []
-    most = max(_LEAST_HEIGHT + 4, int(grey.shape[0] * _MOST_HEIGHT))
+    most = _tallest(shape)
     letters = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         height, width_ = (part.stop - part.start for part in place)

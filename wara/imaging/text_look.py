@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from wara.imaging.image import DecodedImage
-from wara.imaging.read import check_image
-from wara.imaging.text_detector import LOOKED_AT, find_text
+from wara.imaging.read import check_image, check_images
+from wara.imaging.text_detector import LOOKED_AT, find_text, may_hold_text
+
+# The shorter side at which a JPEG is decoded at first: half of what the closer look takes.
+CHECKED_AT = LOOKED_AT // 2
 
 
 def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
-    """Decode an image and say why text may stand in it.
-
-    A header that says NO is not believed where text can be seen: the mark is often set by default.
+    """Decode an image and say why text may stand in it (see ``text_reason``).
 
     Args:
         data: the whole file.
@@ -23,14 +24,26 @@ def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
         UnreadableImage: as ``read_image``.
         InputError: as ``read_image``.
     """
-    image = check_image(data, name, at_least=LOOKED_AT)
-    if image.format == "DICOM":
-        # Imported on first use: most data sets hold no DICOM, and the package takes a moment.
-        from wara.imaging.burned_in import declared_text
+    image = next(check_images(data, name, at_least=CHECKED_AT))
+    return image, text_reason(image, data, name)
 
-        declared = declared_text(data)
-        if declared.burned_in:
-            return image, "stated"
-        if declared.suspicious:
-            return image, "regions"
-    return image, "seen" if find_text(image.pixels) else ""
+
+def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
+    """Say why text may stand in a decoded image: "stated" or "regions" by its header, "seen" in its pixels, or "".
+
+    A header that says NO is not believed where text can be seen: the mark is often set by default. An image that was
+    decoded at a reduced scale is decoded once more, larger, where its rows look like text at all.
+
+    Args:
+        image: as ``check_image`` or ``check_images`` gave it, with ``at_least=CHECKED_AT``.
+        data: the file that it was decoded from.
+        name: the file's name, for errors only.
+    """
+    if image.declared_text:
+        return image.declared_text
+    rows = image.pixels.shape[0]
+    if rows < image.height and min(image.pixels.shape[:2]) < LOOKED_AT:
+        if not may_hold_text(image.pixels):
+            return ""
+        image = check_image(data, name, at_least=LOOKED_AT)
+    return "seen" if find_text(image.pixels) else ""

@@ -173,3 +173,24 @@ def test_frames_of_one_file_are_no_copies_of_each_other(items):
     ]
     assert "copies-within" not in _find([*items, *still[:2]])[2]
     assert "copies-within" in _find([*items, *still])[2]
+
+
+def test_images_in_which_text_may_stand_are_grouped_by_why_and_can_be_accepted_or_left_out(items):
+    reasons = {3: "seen", 8: "stated", 9: "seen", 20: "regions", 21: "masked", 22: ""}
+    items = [replace(item, text=reasons.get(place)) for place, item in enumerate(items)]
+    catalogue, _, found = _find(items)
+    text = found["text"]
+    assert text.severity == "warning"
+    assert text.sentence.startswith("4 images in which text may stand, perhaps a name.")
+    assert [group.places for group in text.groups] == [(8,), (20,), (3, 9)]
+    assert [fix for fix, _ in text.plans] == ["accept", "drop"]
+    accepted = _fixed(catalogue, found, "text", "accept")
+    assert [item.text for item in accepted.items if item.text is not None] == ["", "", "", "", "masked", ""]
+    # Nothing that is trained on has changed, and so stored pixels stay good.
+    assert (accepted.fingerprint, len(accepted.items)) == (catalogue.fingerprint, len(items))
+    assert len(_fixed(catalogue, found, "text", "drop").items) == len(items) - 4
+
+
+def test_without_a_look_for_text_nothing_is_said_of_it(items):
+    assert all(item.text is None for item in items)
+    assert "text" not in _find(items)[2]

@@ -108,3 +108,13 @@ def test_isic2017_has_lesions_twice_on_both_sides():
     assert {name: len(finding.groups) for name, finding in found.items() if "copies" in finding.kind} == {
         "copies-across": 4, "near-copies-across": 6, "copies-within": 2, "near-copies-within": 5,
     }  # fmt: skip
+
+
+def test_the_time_that_a_machine_wrote_into_chest_x_rays_is_seen():
+    with open_source(_data("chest_xray")) as source:
+        catalogue = read_catalogue(source)
+        chosen = [item for item in catalogue.items if "_virus_26" in item.file or "_virus_634" in item.file]
+        looked_at, _ = ingest(source, catalogue.with_items(chosen, ()))
+    seen = {Path(item.file).name for item in looked_at.items if item.text == "seen"}
+    assert seen == {"person311_virus_634.jpeg", "person1535_virus_2672.jpeg"}
+    assert len(looked_at.items) > 20

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
+from wara.imaging import check_images
 from wara.imaging.burned_in import Box, declared_text, outside
-from wara.imaging.text_detector import find_text
-from wara.imaging.text_look import look_at
+from wara.imaging.text_detector import find_text, may_hold_text
+from wara.imaging.text_look import CHECKED_AT, look_at, text_reason
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
@@ -99,3 +100,18 @@ def test_regions_beyond_the_picture_or_none_at_all_cover_sensibly():
     assert outside([Box(0, 0, 900, 900)], 600, 400) == ()
     assert outside([Box(700, 0, 900, 900)], 600, 400) == (Box(0, 0, 600, 400),)
     assert declared_text(b"no dicom").outside_regions == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("side", [260, 600, 1100, 1700])
+def test_a_jpeg_at_a_reduced_scale_is_looked_at_again_where_its_rows_may_be_text(seed, side, encode):
+    plain = tissue((side, side), seed)
+    points = max(12, side // 40)
+    named = encode(write(plain, "MUELLER ANNA 4711", (side // 3, 6), points), "JPEG", quality=85)
+    [image] = check_images(named, "a", at_least=CHECKED_AT)
+    assert image.pixels.shape[0] < side
+    assert text_reason(image, named, "a") == "seen"
+    empty = encode(plain, "JPEG", quality=85)
+    [image] = check_images(empty, "a", at_least=CHECKED_AT)
+    assert not may_hold_text(image.pixels)
+    assert text_reason(image, empty, "a") == ""
