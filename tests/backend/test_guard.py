@@ -117,7 +117,7 @@ def test_an_unforeseen_error_shows_an_id_that_the_log_explains(
     problem = assert_problem(answer, 500, "server-error")
     assert "catalogue" not in answer.text and str(settings.data_dir) not in answer.text
     record = next(record for record in caplog.records if problem["error_id"] in record.getMessage())
-    assert "in read_json" in record.getMessage() and record.exc_info is None
+    assert "in read_checked" in record.getMessage() and record.exc_info is None
 
 
 def test_the_log_of_an_error_names_no_file(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def cover(studio: Studio, dataset: dict[str, Any], number: int, scope: str = "im
 
 
 def file_of(settings: Settings, dataset: dict[str, Any], name: str) -> Path:
-    return settings.data_dir / "datasets" / dataset["id"] / "files" / "study" / name
+    return settings.data_dir / "datasets" / dataset["id"] / "clean" / name
 
 
 def test_names_in_pictures_are_a_finding_with_its_images_and_where_they_stand(studio: Studio) -> None:
