@@ -163,7 +163,7 @@ def test_nothing_is_covered_while_a_training_uses_the_images(studio: Studio) -> 
     ended = studio.ended(job["id"])
     assert ended["state"] == "succeeded", ended
     card = studio.http.get(f"{API}/models/{ended['model_id']}/card").text
-    assert "1 images masked where text stood in the picture (text)" in card
+    assert "1 image masked where text stood in the picture (text)" in card
     assert cover(studio, dataset, number).status_code == 201
 
 
