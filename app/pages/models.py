@@ -204,7 +204,8 @@ def render_card_head(model_id: str, name: str, reveal: str = "") -> str:
     there = f' tabindex="-1" data-reveal="{escape(reveal)}"' if reveal else ""
     page = escape(browser_url("models", model_id, "card", format="html"))
     link = f'<a class="link" href="{page}" target="_blank" rel="noopener">Print or save as PDF</a>'
-    return f'<div class="title-row"><h2{there}>Model card: {escape(name)}</h2><span>{link} {close}</span></div>'
+    side = f'<span class="title-side">{link}{close}</span>'
+    return f'<div class="title-row"><h2{there}>Model card: {escape(name)}</h2>{side}</div>'
 
 
 def render_models(models: list[dict[str, Any]]) -> str:
