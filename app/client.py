@@ -198,6 +198,22 @@ class Backend:
         """The model card as Markdown."""
         return (await self._send("GET", "models", model_id, "card")).text
 
+    async def evaluation(self, model_id: str, *, criterion: str | None = None) -> dict[str, Any]:
+        """All that is known of a model's test images; with another rule for the operating point than the one in use."""
+        return cast("dict[str, Any]", await self._json("models", model_id, "evaluation", criterion=criterion))
+
+    async def use_operating_point(self, model_id: str, criterion: str | None) -> None:
+        """Let a model answer by another operating point from now on; None goes back to the training's own."""
+        await self._send("PUT", "models", model_id, "operating-point", json={"criterion": criterion})
+
+    async def compare(self, first: str, second: str) -> dict[str, Any]:
+        """The difference of two models' test AUROC on the same images, first minus second."""
+        return cast("dict[str, Any]", await self._json("models", "compare", a=first, b=second))
+
+    async def costs(self, model_ids: list[str]) -> list[dict[str, Any]]:
+        """What models cost beside what they are worth."""
+        return cast("list[dict[str, Any]]", (await self._json("models", "compare", "costs", model=model_ids))["items"])
+
     async def delete_model(self, model_id: str) -> None:
         """Delete a model."""
         await self._send("DELETE", "models", model_id)

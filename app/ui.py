@@ -20,7 +20,8 @@ from app.pages import analyse, classify, data, models, train
 PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
 PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
 STATIC = "/studio"
-SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js")
+SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "results.js")
+STYLES = ("style.css", "results.css")
 
 
 def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
@@ -64,14 +65,14 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """Style sheet and scripts of the page; an address changes with its content, so no old copy is used."""
+    """Style sheets and scripts of the page; an address changes with its content, so no old copy is used."""
 
     def address(name: str) -> str:
         stamp = hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]
         return f".{STATIC}/{name}?v={stamp}"
 
     scripts = "".join(f'<script src="{address(name)}"></script>' for name in SCRIPTS)
-    return f'<link rel="stylesheet" href="{address("style.css")}">{scripts}'
+    return "".join(f'<link rel="stylesheet" href="{address(name)}">' for name in STYLES) + scripts
 
 
 def build(backend: Backend) -> gr.Blocks:

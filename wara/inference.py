@@ -18,6 +18,7 @@ from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
 from wara.evaluation.answers import Answers
 from wara.evaluation.novelty import WARNING, Novelty
+from wara.evaluation.point_in_use import answers_in_use
 from wara.home import remembered_weights
 from wara.imaging import read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
@@ -120,7 +121,7 @@ class Predictor:
         place = resolve_device(device)
         model = model.to(place)
         set_fused_attention(model, place, training=False)
-        answers, novelty = Answers.load(run / outputs.CALIBRATION), Novelty.load(run / outputs.NOVELTY)
+        answers, novelty = answers_in_use(run), Novelty.load(run / outputs.NOVELTY)
         return cls(model, loaded, stored, place, recipe.precision, answers, novelty)
 
     def predict(self, images: Iterable[tuple[str, bytes | InputError]]) -> list[Prediction]:

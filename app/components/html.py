@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape as _escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+
+from app.components import format as words
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -114,6 +117,16 @@ def tile(value: str, label: str, note: str = "") -> str:
     """One figure with its name, and a small note beneath."""
     small = f"<small>{escape(note)}</small>" if note else ""
     return f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span>{small}</div>'
+
+
+def stacked(metric: dict[str, Any] | None) -> str:
+    """A value with its interval in small type beside it, as finished HTML; a dash where it is not defined."""
+    if not metric or metric.get("value") is None:
+        return "–"
+    text = f"<b>{words.score(metric['value'])}</b>"
+    if metric.get("low") is not None and metric.get("high") is not None:
+        text += f" <small>[{words.score(metric['low'])}, {words.score(metric['high'])}]</small>"
+    return text
 
 
 def panel(value: str = "", *, elem_id: str | None = None, wire: str | None = None) -> gr.HTML:

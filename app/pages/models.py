@@ -1,17 +1,28 @@
-"""The page Models: trained models side by side, their cards, downloads and removal."""
+"""The page Models: trained models side by side, how good each is, their cards, downloads and removal."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import gradio as gr
 
 from app.client import Backend, BackendProblem, browser_url
+from app.components import comparison as side_by_side
+from app.components import confusion, operating
 from app.components import format as words
 from app.components.charts import whisker
 from app.components.events import listen
-from app.components.html import alert, button, empty, escape, icon, page_head, panel, table
+from app.components.html import alert, button, empty, escape, icon, page_head, panel, stacked, table
 from app.components.job import backbone_name
+from app.components.results import (
+    render_calibration,
+    render_curves,
+    render_doubts,
+    render_head,
+    render_next,
+    render_subgroups,
+)
 
 HEAD = (
     "Model",
@@ -27,47 +38,174 @@ HEAD = (
 
 def build(backend: Backend) -> dict[str, Any]:
     """Lay the page out and wire it."""
+    act_on = "studio.actions(element, trigger, 'act'); studio.reveal(element)"
     panel(page_head("Models", "What has been trained here, side by side, judged on images that no model had seen."))
-    listing = panel(elem_id="models-list", wire="studio.actions(element, trigger, 'act')")
+    listing = panel(elem_id="models-list", wire=f"{act_on}; studio.compare(element, trigger, 'act')")
+    with gr.Column(elem_id="models-results", visible=False) as box:
+        head = panel(elem_id="results-head", wire=act_on)
+        curves = panel(elem_id="results-curves")
+        with gr.Row(elem_classes="columns", visible=False) as operating_row:
+            with gr.Column(elem_classes="side"):
+                form = panel(elem_id="results-form", wire="studio.point(element, trigger, 'changed')")
+            with gr.Column(elem_classes="main"):
+                point = panel(elem_id="results-point", wire=act_on)
+        matrix = panel(elem_id="results-confusion", wire=act_on)
+        images = panel(elem_id="results-images", wire=act_on)
+        rest = panel(elem_id="results-rest")
+    comparison = panel(elem_id="models-comparison", wire=act_on)
     with gr.Column(elem_id="models-card", visible=False) as card_box:
-        card_head = panel(elem_id="models-card-head", wire="studio.actions(element, trigger, 'act')")
+        card_head = panel(elem_id="models-card-head", wire=act_on)
         card = gr.Markdown(elem_id="models-card-text")
-    outputs = [listing, card_box, card_head, card]
+    seen = gr.State({})
+    outputs = [listing, box, head, curves, operating_row, form, point, matrix, images, rest, comparison, card_box,
+               card_head, card, seen]  # fmt: skip
+    closed = {box: gr.Column(visible=False), head: "", images: "", seen: {}}
+    card_closed = {card_box: gr.Column(visible=False), card_head: "", card: ""}
 
-    async def show(note: str = "") -> tuple[Any, ...]:
+    async def show() -> dict[Any, Any]:
         try:
-            models = await backend.models()
+            return {listing: render_models(await backend.models())}
         except BackendProblem as problem:
-            return alert(problem.sentence), gr.skip(), gr.skip(), gr.skip()
-        return note + render_models(models), gr.skip(), gr.skip(), gr.skip()
+            return {listing: alert(problem.sentence)}
 
-    async def act(event: gr.EventData) -> tuple[Any, ...]:
+    async def results(model_id: str) -> dict[Any, Any]:
+        """All figures of a model, at the operating point in use."""
+        token = secrets.token_hex(4)
+        model, known = await backend.model(model_id), await backend.evaluation(model_id)
+        shown = at_point(model, known, None, token)
+        two = known["operating_point"] is not None
+        form_now = operating.render_form(known, token) if two else ""
+        return {box: gr.Column(visible=True), comparison: "", **card_closed, **shown,
+                operating_row: gr.Row(visible=two), form: form_now}  # fmt: skip
+
+    def at_point(model: dict[str, Any], known: dict[str, Any], criterion: str | None, token: str) -> dict[Any, Any]:
+        """What depends on the operating point, or stands beside what does."""
+        model_id = model["id"]
+        two = known["operating_point"] is not None
+        return {
+            head: render_head(model, known, token),
+            curves: render_curves(known, model_id),
+            point: operating.render_point(known, model_id, criterion) if two else "",
+            matrix: confusion.render_confusion(known, model_id),
+            images: "",
+            rest: _rest(model, known),
+            seen: {"id": model_id, "criterion": criterion, "token": token},
+        }
+
+    async def changed(event: gr.EventData, state: dict[str, Any]) -> dict[Any, Any]:
+        """Another rule of the form: what would it do?"""
+        model_id, criterion = state.get("id"), operating.read_criterion((event._data or {}).get("values") or {})
+        if not model_id:
+            return {seen: state}
+        # Every answer differs from the one before, so that the form sees that it came.
+        answer = f'<i hidden data-answer="{secrets.token_hex(4)}"></i>'
+        try:
+            known = await backend.evaluation(model_id, criterion=criterion)
+        except BackendProblem as problem:
+            return {point: alert(problem.sentence) + answer}
+        # The page stays where it is: the token of the opening is kept.
+        shown = at_point(await backend.model(model_id), known, criterion, state["token"])
+        return shown | {point: shown[point] + answer}
+
+    async def use(model_id: str, criterion: str | None) -> dict[Any, Any]:
+        """Let the model answer by another operating point from now on."""
+        await backend.use_operating_point(model_id, criterion)
+        token = secrets.token_hex(4)
+        model, known = await backend.model(model_id), await backend.evaluation(model_id)
+        shown = at_point(model, known, None, token)
+        return shown | {
+            head: gr.skip(),
+            form: operating.render_form(known, token),
+            point: operating.render_point(known, model_id, None, token),
+        }
+
+    async def compare(ids: list[str]) -> dict[Any, Any]:
+        models = {model["id"]: model for model in await backend.models()}
+        chosen = [model for key, model in models.items() if key in ids]
+        if sentence := side_by_side.choice_problem([model["id"] for model in chosen]):
+            return {comparison: _told(sentence, "info")}
+        known = [await backend.evaluation(model["id"]) for model in chosen]
+        differences = [(model, await difference(chosen[0], model)) for model in chosen[1:]]
+        costs = await backend.costs([model["id"] for model in chosen])
+        html = side_by_side.render_comparison(chosen, known, differences, costs, secrets.token_hex(4))
+        return {comparison: html, **closed, **card_closed}
+
+    async def difference(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | str:
+        try:
+            return await backend.compare(first["id"], other["id"])
+        except BackendProblem as problem:
+            if not problem.code.startswith("comparison-"):
+                raise
+            return problem.sentence
+
+    async def cell(state: dict[str, Any], chosen: dict[str, str]) -> dict[Any, Any]:
+        known = await backend.evaluation(state["id"], criterion=state["criterion"])
+        token = secrets.token_hex(4)
+        return {
+            matrix: confusion.render_confusion(known, state["id"], chosen),
+            images: confusion.render_cell(known, state["id"], chosen, token),
+        }
+
+    async def act(event: gr.EventData, state: dict[str, Any]) -> dict[Any, Any]:
         data = dict(event._data or {})
         model_id = str(data.get("id") or "")
         try:
             match data.get("action"):
+                case "results":
+                    return await results(model_id)
                 case "card":
                     text = await backend.card(model_id)
-                    head = render_card_head(model_id, str(data.get("name") or ""))
-                    return gr.skip(), gr.Column(visible=True), head, text
+                    title = render_card_head(model_id, str(data.get("name") or ""), secrets.token_hex(4))
+                    return {card_box: gr.Column(visible=True), card_head: title, card: text}
                 case "delete":
                     await backend.delete_model(model_id)
-                    return (await show())[0], gr.Column(visible=False), "", ""
+                    return {**await show(), **closed, **card_closed, comparison: ""}
+                case "compare":
+                    return await compare([str(key) for key in data.get("ids") or []])
+                case "cell" if state.get("id") == model_id:
+                    return await cell(state, {key: str(data.get(key) or "") for key in ("label", "predicted")})
+                case "close-cell":
+                    known = await backend.evaluation(state["id"], criterion=state["criterion"])
+                    return {matrix: confusion.render_confusion(known, state["id"]), images: ""}
+                case "use-point":
+                    return await use(model_id, str(data.get("criterion") or "") or None)
+                case "reset-point":
+                    return await use(model_id, None)
+                case "close-results":
+                    return closed
+                case "close-comparison":
+                    return {comparison: ""}
         except BackendProblem as problem:
-            return await show(alert(problem.sentence))
-        return gr.skip(), gr.Column(visible=False), "", ""
+            return {**await show(), comparison: _told(problem.sentence)}
+        return card_closed
 
-    listen(listing.act, act, None, outputs)
-    listen(card_head.act, act, None, outputs)
+    listen(form.changed, changed, [seen], outputs)
+    for part in (listing, head, point, matrix, images, comparison, card_head):
+        listen(part.act, act, [seen], outputs)
     return {"show": show, "inputs": [], "outputs": outputs}
 
 
-def render_card_head(model_id: str, name: str) -> str:
-    """The line above a model card."""
-    close = button("Close the card", "close", look="icon", mark="close", id=model_id)
+def _told(sentence: str, kind: str = "error") -> str:
+    """Why there is nothing to show; the page moves there."""
+    return f'<div tabindex="-1" data-reveal="{secrets.token_hex(4)}">{alert(sentence, kind=kind)}</div>'
+
+
+def _rest(model: dict[str, Any], known: dict[str, Any]) -> str:
+    """What stands below the images of a cell."""
+    return (
+        f"<article>{confusion.render_errors(known)}{render_calibration(known, str(model['id']))}{render_doubts(known)}"
+        f"{render_subgroups(known)}{render_next(model)}</article>"
+    )
+
+
+def render_card_head(model_id: str, name: str, reveal: str = "") -> str:
+    """The line above a model card; the page moves there once for each value of ``reveal``."""
+    close = button("Close the card", "close-card", look="icon", mark="close", id=model_id)
+    there = f' tabindex="-1" data-reveal="{escape(reveal)}"' if reveal else ""
     page = escape(browser_url("models", model_id, "card", format="html"))
     link = f'<a class="link" href="{page}" target="_blank" rel="noopener">Print or save as PDF</a>'
-    return f'<div class="title-row"><h2>Model card: {escape(name)}</h2><span>{link} {close}</span></div>'
+    side = f'<span class="title-side">{link}{close}</span>'
+    return f'<div class="title-row"><h2{there}>Model card: {escape(name)}</h2>{side}</div>'
 
 
 def render_models(models: list[dict[str, Any]]) -> str:
@@ -96,7 +234,14 @@ def render_models(models: list[dict[str, Any]]) -> str:
         for model in models
         if _test(model, "auroc").get("note")
     )
-    return f'<section class="card" data-state="ready">{body}<p class="hint">{hint}</p>{notes}</section>'
+    compared = ""
+    if len(models) > 1:
+        compared = (
+            '<div class="compare-bar"><p class="hint">To see models side by side, check the boxes before their names.'
+            '</p><button type="button" class="button button-quiet" data-part="compare">Compare the chosen models'
+            "</button></div>"
+        )
+    return f'<section class="card" data-state="ready">{body}{compared}<p class="hint">{hint}</p>{notes}</section>'
 
 
 def _test(model: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -119,28 +264,21 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
     tested = f"<small>{words.plural(test['n_images'], 'test image')}</small>" if test.get("n_images") else ""
     question = f"Delete the model “{name}” from this server? Download it first if you want to keep it."
     buttons = (
-        button("Card", "card", look="quiet button-small", mark="card", id=model_id, name=name)
+        button("Results", "results", look="primary button-small", mark="analyse", id=model_id, name=name)
+        + button("Card", "card", look="quiet button-small", mark="card", id=model_id, name=name)
         + f'<a class="button button-icon" href="{escape(browser_url("models", model_id, "download"))}" download>'
         f"{icon('download')}<span>Download {escape(name)}</span></a>"
         + button(f"Delete {name}", "delete", look="icon", mark="trash", id=model_id, confirm=question)
     )
     return (
-        f'<span class="model-name">{escape(name)}</span>{untrained}{about}',
+        f'<label class="pick"><input type="checkbox" name="compare" value="{escape(model_id)}"><span>'
+        f'<span class="sr-only">Compare </span><span class="model-name">{escape(name)}</span>{untrained}{about}</span>'
+        "</label>",
         f'<i class="swatch swatch-{escape(model["method"])}"></i>{escape(words.method_name(model["method"]))}',
         words.count(model.get("trainable_parameters")),
-        f"{_stacked(auroc)}{tested}",
+        f"{stacked(auroc)}{tested}",
         drawn,
-        _stacked(balanced),
+        stacked(balanced),
         words.duration(model.get("seconds")),
         f'<div class="row-buttons">{buttons}</div>',
     )
-
-
-def _stacked(metric: dict[str, Any]) -> str:
-    """A value with its interval in small type beside it."""
-    if metric.get("value") is None:
-        return "–"
-    text = f"<b>{words.score(metric['value'])}</b>"
-    if metric.get("low") is not None and metric.get("high") is not None:
-        text += f" <small>[{words.score(metric['low'])}, {words.score(metric['high'])}]</small>"
-    return text

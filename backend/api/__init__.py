@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from backend.api import (
     analysis,
     backbones,
+    costs,
     datasets,
     demo,
     estimates,
@@ -21,8 +22,8 @@ from backend.api import (
 
 router = APIRouter(prefix="/api/v1")
 for module in (
-    health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, models, exports, analysis,
-    explanations,
+    health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models, exports,
+    analysis, explanations,
 ):  # fmt: skip
     router.include_router(module.router)
 

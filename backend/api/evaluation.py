@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from backend.api.dependencies import IntakeDep, ModelDep, SessionDep, StorageDep
-from backend.api.schemas import PROBLEMS
+from backend.api.dependencies import IntakeDep, ModelDep, PredictorsDep, SessionDep, StorageDep
+from backend.api.schemas import PROBLEMS, OperatingPointIn
 from backend.db import Dataset, Model
 from backend.intake import Intake
 from backend.problems import not_found
@@ -21,7 +21,7 @@ PNG: dict[str, Any] = {"response_class": Response, "responses": {200: {"content"
 Criterion = Annotated[
     str | None,
     Query(
-        description="another rule for the operating point than the run's own, chosen on validation images: youden, "
+        description="another rule for the operating point than the one in use, chosen on validation images: youden, "
         "sensitivity=0.95, specificity=0.9, or cost=5 (a missed positive weighs five false alarms)",
         max_length=60,
     ),
@@ -55,14 +55,16 @@ def get_evaluation(
     """Return all that is known of the test images: curves, calibration, operating point, confusion, surest errors.
 
     With each cell of the confusion matrix come its files; `images` gives the address of a thumbnail by file, while the
-    data set is there. Patients, prediction sets, warning and subgroups are as in the model's metrics.
+    data set is there. `measured` are the metrics of the test images, and `patients` those of their patients, at the
+    operating point that is shown; prediction sets, warning and subgroups are as in the model's metrics.
     """
     review = _review(storage.folder("models", model.id), criterion)
     known = ("calibration", "prediction_sets", "novelty", "subgroups")
-    test = (model.metrics or {}).get("test") or {}
+    test = review["measured"] or (model.metrics or {}).get("test") or {}
     return {
         **review,
         **{name: (model.metrics or {}).get(name) for name in known},
+        "measured": {name: value for name, value in test.items() if name != "patients"},
         "patients": test.get("patients"),
         "warnings": test.get("warnings", []),
         "images": _thumbnails(session, intake, model, review),
@@ -88,9 +90,37 @@ def get_reliability_figure(model: ModelDep, storage: StorageDep, theme: Theme = 
     return _png(draw_reliability(points, raw, positive=positive, theme=theme))
 
 
-@lru_cache(maxsize=16)
+@router.put("/models/{model_id}/operating-point")
+def put_operating_point(
+    model: ModelDep, asked: OperatingPointIn, storage: StorageDep, predictors: PredictorsDep
+) -> dict[str, Any]:
+    """Use another operating point from now on, chosen on validation images; null goes back to the training's own.
+
+    New predictions follow it, the model card and a downloaded model hold it. What training measured stays as it is.
+    """
+    from wara.evaluation.review import use_point
+
+    run = storage.folder("models", model.id)
+    with storage.lock(model.id):
+        use_point(run, asked.criterion)
+    predictors.forget(model.id)
+    found: dict[str, Any] = _review(run, None)["operating_point"] or {}
+    return found
+
+
 def _review(run: Path, criterion: str | None) -> dict[str, Any]:
-    """Measure a run once: it never changes, and its id is never given out again."""
+    """Measure a run once: but for the point in use it never changes, and its id is never given out again."""
+    from wara.evaluation.point_in_use import FILE
+
+    try:
+        stamp = (run / FILE).stat().st_mtime_ns
+    except FileNotFoundError:
+        stamp = 0
+    return _measured(run, criterion, stamp)
+
+
+@lru_cache(maxsize=16)
+def _measured(run: Path, criterion: str | None, stamp: int) -> dict[str, Any]:
     from wara.evaluation.review import review
 
     return review(run, criterion)

@@ -159,6 +159,12 @@ class DecisionList(BaseModel):
     items: list[DecisionOut]
 
 
+class OperatingPointIn(Order):
+    """The rule by which a model's operating point is chosen, such as sensitivity=0.95; null for the training's own."""
+
+    criterion: str | None = Field(max_length=60)
+
+
 class ImageOut(BaseModel):
     """An image of a data set; ``url`` is its thumbnail."""
 

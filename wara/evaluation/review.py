@@ -13,10 +13,16 @@ from wara.errors import InputError
 from wara.evaluation.answers import Answers
 from wara.evaluation.bootstrap import Ints
 from wara.evaluation.calibration import reliability
+from wara.evaluation.choices import parse_criterion
 from wara.evaluation.comparison import compare
 from wara.evaluation.curves import all_curves
+from wara.evaluation.metrics import evaluate
 from wara.evaluation.operating import OperatingPoint, choose, labels_at, measure
+from wara.evaluation.patients import by_patient, evaluate_patients
+from wara.evaluation.point_in_use import forget_point, read_point, store_point
 from wara.evaluation.predictions import Predictions, read_predictions
+from wara.evaluation.proportion import proportion
+from wara.evaluation.reading import read_confusion
 
 MOST_FILES = 200  # named a cell
 MOST_ERRORS = 30
@@ -28,26 +34,32 @@ def review(run: Path, criterion: str | None = None, seed: int = 0) -> dict[str, 
 
     Args:
         run: the RUN folder.
-        criterion: another rule for the operating point than the run's own, see
+        criterion: another rule for the operating point than that of the one in use, see
             :func:`wara.evaluation.choices.parse_criterion`; it is chosen on validation images, as the run's own was.
+            None takes the point in use: the run's own, or the one chosen since by :func:`use_point`.
         seed: seed of the bootstrap.
 
     Returns:
         ``classes``, ``n_images``, ``n_patients`` (None where not known), ``curves`` (see
         :func:`wara.evaluation.curves.all_curves`), ``reliability`` and ``reliability_uncalibrated``, ``temperature``,
-        ``operating_point`` (None for more than two classes), ``confusion``, ``confident_errors``.
+        ``operating_point`` (None for more than two classes; with ``in_use`` and ``from_training``, and
+        ``patients`` where they have several images), ``confusion`` (with
+        ``reading``), ``confident_errors``, and ``measured``: the metrics of the test images at this operating point, as
+        of :func:`wara.evaluation.metrics.evaluate` with ``patients``, None where metrics.json holds them already.
 
     Raises:
         InputError: the folder is no whole run, or the criterion cannot be used.
     """
-    classes = _classes(run)
+    recipe = _recipe(run)
+    classes = [str(name) for name in recipe["classes"]]
     sides = read_predictions(run / "predictions.csv", classes)
     test, answers = _test_side(run, sides), Answers.load(run / "calibration.json")
-    point = answers.operating_point
-    if criterion is not None:
-        point = _choose(sides, classes, criterion)
+    own = answers.operating_point
+    in_use = read_point(run) or own
+    point = in_use if criterion is None else _choose(sides, classes, criterion, own)
     # The run's own labels as they were written, before the probabilities were rounded.
-    labels = test.labels if criterion is None or point is None else labels_at(test.probabilities, point.threshold)
+    as_trained = point is None or point == own
+    labels = test.labels if as_trained or point is None else labels_at(test.probabilities, point.threshold)
     groups = test.groups()
     options = {"replicates": REPLICATES, "seed": seed}
     return {
@@ -58,16 +70,68 @@ def review(run: Path, criterion: str | None = None, seed: int = 0) -> dict[str, 
         "reliability": reliability(test.probabilities, test.targets, groups, **options),
         "reliability_uncalibrated": reliability(test.uncalibrated, test.targets, groups, **options),
         "temperature": answers.temperature.value,
-        "operating_point": None if point is None else _point(point, sides, classes, options),
-        "confusion": _confusion(test, labels, classes),
+        "operating_point": None if point is None else _point(point, sides, classes, _rule(recipe), options)
+        | {"in_use": point == in_use, "from_training": point == own},
+        "confusion": _confusion(test, labels, classes, groups),
         "confident_errors": _confident_errors(test, labels, classes),
-    }
+        "measured": None if as_trained else _measured(test, labels, classes, point, recipe),
+    }  # fmt: skip
+
+
+def use_point(run: Path, criterion: str | None) -> None:
+    """Let a run be used with another operating point from now on, chosen on its validation images.
+
+    Args:
+        run: the RUN folder.
+        criterion: see :func:`wara.evaluation.choices.parse_criterion`; None goes back to the run's own.
+
+    Raises:
+        InputError: the folder is no whole run, or the criterion cannot be used.
+    """
+    if criterion is None:
+        forget_point(run)
+        return
+    classes = _classes(run)
+    sides, own = read_predictions(run / "predictions.csv", classes), Answers.load(run / "calibration.json")
+    test, point = _test_side(run, sides), _choose(sides, classes, criterion, own.operating_point)
+    if point == own.operating_point:
+        forget_point(run)
+        return
+    measured = measure(test.probabilities[:, 1], test.targets, point.threshold, test.groups(), replicates=REPLICATES)
+    store_point(run, point, classes[1], measured)
+
+
+def _measured(
+    test: Predictions, labels: Ints, classes: Sequence[str], point: OperatingPoint | None, recipe: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the metrics of images and of patients at another operating point than that of metrics.json.
+
+    Resampled as often and by the seed of the training, so that what no threshold changes stays as it is.
+    """
+    groups = test.groups()
+    options = {"replicates": int(recipe.get("bootstrap", REPLICATES)), "seed": int(recipe.get("seed", 0))}
+    found = evaluate(test.probabilities, test.targets, classes, groups, labels=labels, **options)
+    patients = evaluate_patients(
+        test.probabilities, test.targets, classes, groups, rule=_rule(recipe),
+        threshold=None if point is None else point.threshold, **options,
+    )  # fmt: skip
+    return found if patients is None else found | {"patients": patients}
+
+
+def _rule(recipe: dict[str, Any]) -> str:
+    return str(recipe.get("patient_rule", "mean"))
 
 
 def _classes(run: Path) -> list[str]:
+    return [str(name) for name in _recipe(run)["classes"]]
+
+
+def _recipe(run: Path) -> dict[str, Any]:
     try:
-        recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-        return [str(name) for name in recipe["classes"]]
+        recipe: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+        if not isinstance(recipe["classes"], list):
+            raise TypeError("classes")
+        return recipe
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "This folder is not a whole training run: its recipe.json cannot be read", seen=run.name,
@@ -84,12 +148,17 @@ def _test_side(run: Path, sides: dict[str, Predictions]) -> Predictions:
     return sides["test"]
 
 
-def _choose(sides: dict[str, Predictions], classes: Sequence[str], criterion: str) -> OperatingPoint:
+def _choose(
+    sides: dict[str, Predictions], classes: Sequence[str], criterion: str, own: OperatingPoint | None
+) -> OperatingPoint:
+    """Choose on validation images; by the run's own rule it is the run's own point, which no rounding has touched."""
     if len(classes) != 2:
         raise InputError(
             "Only a model of two classes has an operating point", seen=f"{len(classes)} classes",
             remedy="Leave the criterion out.", code="operating-point",
         )  # fmt: skip
+    if own is not None and parse_criterion(criterion) == (own.criterion, own.target):
+        return own
     val = sides.get("val")
     point = None if val is None else choose(val.probabilities[:, 1], val.targets, criterion)
     if point is None:
@@ -101,16 +170,23 @@ def _choose(sides: dict[str, Predictions], classes: Sequence[str], criterion: st
 
 
 def _point(
-    point: OperatingPoint, sides: dict[str, Predictions], classes: Sequence[str], options: dict[str, int]
+    point: OperatingPoint, sides: dict[str, Predictions], classes: Sequence[str], rule: str, options: dict[str, int]
 ) -> dict[str, Any]:
     measured = {
         name: measure(side.probabilities[:, 1], side.targets, point.threshold, side.groups(), **options)
         for name, side in sides.items()
     }
-    return point.to_dict() | {"positive": classes[1], "sentence": point.sentence(classes[1]), **measured}
+    found = point.to_dict() | {"positive": classes[1], "sentence": point.sentence(classes[1]), **measured}
+    patients = by_patient(sides["test"].probabilities, sides["test"].targets, sides["test"].groups(), rule)
+    if patients.several:
+        # Each patient is one row here, so the intervals are exact and nothing is drawn.
+        found["patients"] = measure(patients.probabilities[:, 1], patients.targets, point.threshold)
+    return found
 
 
-def _confusion(test: Predictions, labels: Ints, classes: Sequence[str]) -> dict[str, Any]:
+def _confusion(
+    test: Predictions, labels: Ints, classes: Sequence[str], groups: Sequence[str]
+) -> dict[str, Any]:  # fmt: skip
     """Return the matrix, and which files stand in each of its cells that is not empty, the surest first."""
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(matrix, (test.targets, labels), 1)
@@ -121,8 +197,14 @@ def _confusion(test: Predictions, labels: Ints, classes: Sequence[str]) -> dict[
         cells.append({
             "label": classes[true], "predicted": classes[called], "n": len(inside),
             "files": [test.files[i] for i in inside[:MOST_FILES]],
+            "probabilities": test.probabilities[inside[:MOST_FILES], called].tolist(),
         })  # fmt: skip
-    return {"matrix": matrix.tolist(), "cells": cells}
+    found = {
+        name: proportion(labels == c, groups, of=test.targets == c, replicates=REPLICATES)
+        for c, name in enumerate(classes)
+    }
+    reading = read_confusion({"confusion": matrix.tolist(), "sensitivity": found}, classes)
+    return {"matrix": matrix.tolist(), "cells": cells, "reading": reading}
 
 
 def _confident_errors(test: Predictions, labels: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:

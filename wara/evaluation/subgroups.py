@@ -14,6 +14,7 @@ from wara.evaluation.metrics import evaluate
 MOST_VALUES = 12
 _BANDS = ((18, "under 18 years"), (40, "18 to 39 years"), (65, "40 to 64 years"))
 _OLDEST = "65 years and over"
+_ORDER = {name: place for place, name in enumerate([*(name for _, name in _BANDS), _OLDEST])}
 
 
 def age_band(age: float | None) -> str | None:
@@ -59,7 +60,7 @@ def subgroup_table(
     for trait, values in subgroups.items():
         if len(values) != len(truth):
             raise ValueError(f"{trait} holds {len(values)} values for {len(truth)} images")
-        names = sorted({value for value in values if value})
+        names = sorted({value for value in values if value}, key=lambda name: (_ORDER.get(name, -1), name))
         unknown = sum(not value for value in values)
         if not names:
             continue
