@@ -207,7 +207,7 @@ class Door:
                 raise
             except OSError:
                 pass  # a disk without second names
-        with open(target, "xb") as file:  # noqa: PTH123
+        with Path(target).open("xb") as file:
             file.write(cleaned)
 
     def _make(self, folder: str) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
-import subprocess
 import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from backend.jobs.process import ROOT
+from backend.apart import NoAnswer, work_apart
 from backend.problems import RequestRefused
 from backend.settings import Settings
-from wara.errors import InputError
 
 if TYPE_CHECKING:
     from wara.training.estimate import WarmUp
@@ -77,24 +74,15 @@ class Estimator:
                 code="estimate-busy",
             )
         order = {"recipe": dataclasses.asdict(recipe), "num_classes": num_classes}
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "WARA_OFFLINE": str(self._settings.offline).lower(), "PYTHONPATH": path}
         try:
-            ended = subprocess.run(
-                self._command, input=json.dumps(order), capture_output=True, text=True, timeout=LIMIT_S,
-                env=environment, check=True,
-            )  # fmt: skip
-            found: dict[str, Any] = json.loads(ended.stdout)
-        except (subprocess.SubprocessError, OSError, ValueError) as error:
-            log.error("Measuring a training failed: %s\n%s", error, getattr(error, "stderr", "") or "")
+            found = work_apart(self._command, order, limit_s=LIMIT_S, offline=self._settings.offline)
+        except NoAnswer as error:
+            log.error("Measuring a training failed: %s\n%s", error.kind, error.said)
             raise RequestRefused(
                 503,
                 "The time of this training could not be measured",
-                seen=type(error).__name__,
+                seen=error.kind,
                 remedy="Start it all the same: it shows the time left while it runs.",
                 code="estimate-failed",
             ) from error
-        if "problem" in found:
-            problem = found["problem"]
-            raise InputError(problem["what"], seen=problem["seen"], remedy=problem["remedy"], code=problem["code"])
         return WarmUp(**{**found["warm_up"], "step_s": tuple(found["warm_up"]["step_s"])})

@@ -5,19 +5,14 @@ Tracing a model for ONNX changes PyTorch for the whole process while it lasts: p
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
-from typing import Any
 
-from backend.jobs.process import ROOT
+from backend.apart import NoAnswer, work_apart
 from backend.problems import RequestRefused, not_found
-from wara.errors import InputError
 
 COMMAND = (sys.executable, "-m", "wara.export")
 LIMIT_S = 600.0
@@ -58,28 +53,20 @@ def make_export(
 
         return export(run, kind, folder / NAMES[kind])
     order = {"run": str(run), "kind": kind, "out": str(folder / NAMES[kind]), "backbone": backbone}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with _ONE_AT_A_TIME:
         try:
-            ended = subprocess.run(
-                command, input=json.dumps(order), capture_output=True, text=True, timeout=LIMIT_S,
-                env={**os.environ, "WARA_OFFLINE": str(offline).lower(), "PYTHONPATH": path}, check=True,
-            )  # fmt: skip
-            found: dict[str, Any] = json.loads(ended.stdout)
-        except (subprocess.SubprocessError, OSError, ValueError) as error:
+            found = work_apart(command, order, limit_s=LIMIT_S, offline=offline)
+        except NoAnswer as error:
             if not run.is_dir():
                 raise not_found("model", model_id) from error
-            log.error("An export failed: %s\n%s", type(error).__name__, getattr(error, "stderr", "") or "")
+            log.error("An export failed: %s\n%s", error.kind, error.said)
             raise RequestRefused(
                 503,
                 "The model could not be exported",
-                seen=type(error).__name__,
+                seen=error.kind,
                 remedy="Try once more; if it fails again, the server's log says why.",
                 code="export-failed",
             ) from error
-    if "problem" in found:
-        problem = found["problem"]
-        raise InputError(problem["what"], seen=problem["seen"], remedy=problem["remedy"], code=problem["code"])
     made = folder / str(found["file"])
     return _with_notes(made, run / "card.md") if kind == "onnx" else made
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from backend.api.dependencies import ModelDep, SessionDep, StorageDep
+from backend.api.dependencies import ModelDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS
 from backend.db import Model
-from backend.problems import RequestRefused, not_found
+from backend.problems import RequestRefused
 from backend.storage import Storage, read_json
 from wara.errors import InputError
 
@@ -142,10 +142,7 @@ def _spectra(
         _require(layer, _layers(data), "layer", "layer-not-found")
     if compare is None:
         return data, None
-    found = session.get(Model, compare)
-    if found is None:
-        raise not_found("model", compare)
-    return data, _data(storage, found, "singular_spectrum")
+    return data, _data(storage, require_model(session, compare), "singular_spectrum")
 
 
 def _data(storage: Storage, model: Model, name: str) -> dict[str, Any]:

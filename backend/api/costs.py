@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from sqlalchemy import select
 
-from backend.api.dependencies import SessionDep, StorageDep
+from backend.api.dependencies import SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS
 from backend.db import Model
-from backend.problems import not_found
 from backend.storage import Storage
 from wara.errors import InputError
+from wara.training.outputs import read_recipe
 
 MOST_MODELS = 12
 
@@ -33,12 +32,7 @@ def compare_costs(
     """
     from wara.evaluation.costs import costs, memory_comparable
 
-    chosen = []
-    for identifier in model:
-        found = session.get(Model, identifier)
-        if found is None:
-            raise not_found("model", identifier)
-        chosen.append(found)
+    chosen = [require_model(session, identifier) for identifier in model]
     whole = [
         (row, _recipe(storage, row))
         for row in session.scalars(select(Model).where(Model.method == "full").order_by(Model.created.desc()))
@@ -64,12 +58,4 @@ def _total(recipe: dict[str, Any]) -> int | None:
 
 
 def _recipe(storage: Storage, model: Model) -> dict[str, Any]:
-    path = storage.folder("models", model.id) / "recipe.json"
-    try:
-        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "The recipe.json of this model cannot be read", seen=model.name,
-            remedy="Delete the model and train it again.", code="run-damaged",
-        ) from error  # fmt: skip
-    return recipe
+    return read_recipe(storage.folder("models", model.id))

@@ -118,6 +118,11 @@ def get_job(job_id: str, session: SessionDep) -> Job:
 
 def get_model(model_id: str, session: SessionDep) -> Model:
     """Return the model of the path, or answer 404."""
+    return require_model(session, model_id)
+
+
+def require_model(session: Session, model_id: str) -> Model:
+    """Return a model that a query or an order names, or answer 404."""
     found = session.get(Model, model_id)
     if found is None:
         raise not_found("model", model_id)

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from backend.api.dependencies import IntakeDep, ModelDep, PredictorsDep, SessionDep, StorageDep
+from backend.api.dependencies import IntakeDep, ModelDep, PredictorsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS, OperatingPointIn
 from backend.db import Dataset, Model
 from backend.intake import Intake
-from backend.problems import not_found
 
 router = APIRouter(tags=["evaluation"], responses=PROBLEMS)
 
@@ -43,7 +42,7 @@ def compare_models(
     """
     from wara.evaluation.review import compare_runs
 
-    first, second = _require(session, a), _require(session, b)
+    first, second = require_model(session, a), require_model(session, b)
     found = compare_runs(storage.folder("models", first.id), storage.folder("models", second.id))
     return {"a": first.id, "b": second.id, **found}
 
@@ -124,13 +123,6 @@ def _measured(run: Path, criterion: str | None, stamp: int) -> dict[str, Any]:
     from wara.evaluation.review import review
 
     return review(run, criterion)
-
-
-def _require(session: Session, model_id: str) -> Model:
-    found = session.get(Model, model_id)
-    if found is None:
-        raise not_found("model", model_id)
-    return found
 
 
 def _thumbnails(session: Session, intake: Intake, model: Model, review: dict[str, Any]) -> dict[str, str]:

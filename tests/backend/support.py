@@ -76,17 +76,6 @@ def make_zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def encrypted(data: bytes) -> bytes:
-    """The zip with the flag of encryption set on every member, as far as any reader looks before a password."""
-    marked = bytearray(data)
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        position = marked.find(signature)
-        while position >= 0:
-            marked[position + offset] |= 1
-            position = marked.find(signature, position + 4)
-    return bytes(marked)
-
-
 def study(per_class: int = 12, *, start: int = 0) -> dict[str, bytes]:
     """Two classes that differ by scale, as a browser names the files of a chosen folder."""
     return {

@@ -16,7 +16,6 @@ from tests.backend.support import (
     Studio,
     assert_problem,
     dicom_without_pixels,
-    encrypted,
     five_channel_tiff,
     jpeg,
     make_zip,
@@ -25,6 +24,7 @@ from tests.backend.support import (
     settings_for,
     study,
 )
+from tools.bad_input_cases import encrypted
 
 UNREADABLE = {
     "text.png": b"This is not an image, whatever its name says.",
