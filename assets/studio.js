@@ -112,6 +112,17 @@
     });
   }
 
+  // Images that are still on their way from what is deleted now are not asked for any more. Those that stand there
+  // after all, because the deletion was refused, come a little later.
+  function holdImages(id) {
+    for (const image of document.images) {
+      if (image.complete || !image.src.includes(`/${id}/`)) continue;
+      const { src } = image;
+      image.removeAttribute("src");
+      setTimeout(() => { if (image.isConnected && !image.hasAttribute("src")) image.src = src; }, 5000);
+    }
+  }
+
   // ---- buttons of Python's HTML --------------------------------------------------------------------
   function actions(element, trigger, event) {
     element.addEventListener("click", async (click) => {
@@ -119,6 +130,7 @@
       if (!target || target.disabled) return;
       const { confirm: question, confirmLabel, ...data } = target.dataset;
       if (question && !(await ask(question, confirmLabel || "Delete"))) return;
+      if (data.action === "delete") holdImages(data.id);
       trigger(event, data);
     });
   }

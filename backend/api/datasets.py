@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
 from PIL import Image
 from sqlalchemy import select
 
@@ -175,10 +174,10 @@ def list_images(
 
 @router.get(
     "/datasets/{dataset_id}/images/{index}/thumbnail",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {"image/webp": {}}}},
 )
-def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: StorageDep) -> FileResponse:
+def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: StorageDep) -> Response:
     """Return an image as a 256-pixel square on black, made of its pixels alone, whatever else the file holds."""
     items = intake.catalogue(dataset).items
     if not 0 <= index < len(items):
@@ -187,7 +186,12 @@ def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: S
     if not path.exists():
         with _decoding:
             _make_thumbnail(intake.source(dataset), items[index], path)
-    return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "private, max-age=86400, immutable"})
+    # Read before the answer begins: a file of a data set that is deleted now could be gone in the middle of it.
+    return Response(
+        path.read_bytes(),
+        media_type="image/webp",
+        headers={"Cache-Control": "private, max-age=86400, immutable"},
+    )
 
 
 @router.delete("/datasets/{dataset_id}", status_code=204)

@@ -20,6 +20,7 @@ from backend.serving import PredictorCache
 from backend.settings import Settings
 from backend.storage import Storage
 from backend.tus.uploads import Uploads
+from wara.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,18 @@ DevicesDep = Annotated[Devices, Depends(get_devices)]
 UploadsDep = Annotated[Uploads, Depends(get_uploads)]
 
 
-def get_dataset(dataset_id: str, session: SessionDep) -> Dataset:
-    """Return the data set of the path, or answer 404."""
+def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Dataset]:
+    """Give the data set of the path, or answer 404; also when it is deleted while the route works with its files."""
     found = session.get(Dataset, dataset_id)
     if found is None:
         raise not_found("data set", dataset_id)
-    return found
+    try:
+        yield found
+    except (OSError, InputError):
+        with parts.database.session() as another:  # this request's session goes on seeing what it once read
+            if another.get(Dataset, dataset_id) is None:
+                raise not_found("data set", dataset_id) from None
+        raise
 
 
 def get_job(job_id: str, session: SessionDep) -> Job:
@@ -129,6 +136,6 @@ def require_model(session: Session, model_id: str) -> Model:
     return found
 
 
-DatasetDep = Annotated[Dataset, Depends(get_dataset)]
+DatasetDep = Annotated[Dataset, Depends(get_dataset, scope="function")]
 JobDep = Annotated[Job, Depends(get_job)]
 ModelDep = Annotated[Model, Depends(get_model)]

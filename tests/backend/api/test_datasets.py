@@ -164,6 +164,20 @@ def test_a_thumbnail_is_the_whole_image_on_black_and_nothing_else(studio: Studio
     assert_problem(studio.http.get(f"{API}/datasets/{found['id']}/images/99/thumbnail"), 404, "image-not-found")
 
 
+def test_images_asked_for_while_their_data_set_is_deleted_are_answered_or_not_found(studio: Studio) -> None:
+    for _ in range(3):
+        found = studio.ready(study(20))
+        items = studio.http.get(f"{API}/datasets/{found['id']}/images", params={"limit": 100}).json()["items"]
+        asked = [item["url"] for item in items]
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(studio.http.get, url) for url in asked]
+            wait_until(lambda answers=answers: sum(answer.done() for answer in answers) > 4)
+            assert studio.http.delete(f"{API}/datasets/{found['id']}").status_code == 204
+            answers += [pool.submit(studio.http.get, asked[0])]
+            codes = [answer.result().status_code for answer in answers]
+        assert set(codes) == {200, 404}
+
+
 def test_the_report_says_what_was_passed_over_and_follows_the_seed(studio: Studio) -> None:
     found = studio.ready(study(8) | {"study/fine/notes.txt": b"hello"})
     base = f"{API}/datasets/{found['id']}/report"
