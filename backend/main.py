@@ -21,6 +21,7 @@ from backend import docs, problems
 from backend.api import router
 from backend.api.dependencies import Parts
 from backend.backbones import BackboneRegistry
+from backend.batches import Batches
 from backend.db import Database
 from backend.devices import Devices
 from backend.estimates import Estimator
@@ -94,6 +95,7 @@ def _assemble(settings: Settings) -> Parts:
     intake = Intake(database, storage)
     devices = Devices(settings.device)
     supervisor = Supervisor(settings, database, storage, intake, devices.found)
+    predictors = PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device))
     return Parts(
         settings=settings,
         database=database,
@@ -102,9 +104,10 @@ def _assemble(settings: Settings) -> Parts:
         supervisor=supervisor,
         devices=devices,
         backbones=BackboneRegistry(settings, database, storage),
-        predictors=PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device)),
+        predictors=predictors,
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
         uploads=Uploads(storage, intake),
+        batches=Batches(intake, predictors),
     )
 
 
@@ -149,6 +152,7 @@ def _start(parts: Parts) -> None:
     parts.database.upgrade()
     parts.intake.start()
     parts.supervisor.start()
+    parts.batches.start()
     parts.devices.look()
     # torch takes seconds to import, in which this process answers slowly: the first page goes before it.
     warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up)
@@ -158,6 +162,7 @@ def _start(parts: Parts) -> None:
 
 def _stop(parts: Parts) -> None:
     parts.supervisor.stop()
+    parts.batches.stop()
     parts.intake.stop()
     parts.database.close()
     parts.storage.release()

@@ -161,14 +161,14 @@ class Storage:
         return self.root / "wara.db"
 
     def folder(self, kind: str, identifier: str) -> Path:
-        """Return the folder of one thing; ``kind`` is staging, uploads, datasets, jobs, models, ..."""
+        """Return the folder of one thing; ``kind`` is staging, uploads, datasets, jobs, models, batches, ..."""
         return self.root / kind / identifier
 
     def prepare(self) -> None:
         """Make the folders, readable by their owner alone, and drop what a stopped server left half done."""
         try:
             self._make_root()
-            for kind in ("staging", "uploads", "datasets", "jobs", "models", "backbones", "scratch"):
+            for kind in ("staging", "uploads", "datasets", "jobs", "models", "batches", "backbones", "scratch"):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise InputError(
@@ -275,7 +275,7 @@ class Storage:
                     _make_parent(target, file.name)
                     file.path.rename(target)
                     placed.append((target, file.path))
-                _append_lines(
+                append_lines(
                     staging / MANIFEST_FILE,
                     [
                         {"name": file.name, "size": file.size, "digest": file.digest}
@@ -348,7 +348,7 @@ def _make_parent(target: Path, name: str) -> None:
         ) from error
 
 
-def _append_lines(path: Path, values: list[dict[str, Any]]) -> None:
+def append_lines(path: Path, values: list[dict[str, Any]]) -> None:
     """Append JSON lines, all of them or none; a last line that was left half written is overwritten."""
     data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
     with path.open("ab+") as file:

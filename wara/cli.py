@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from wara.cli_files import contents, write_predictions
+from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -219,28 +219,33 @@ def train(
 def predict(
     run: Run,
     images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the predictions to this CSV.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row an image to this CSV.")] = None,
+    patients_file: Annotated[
+        Path | None, typer.Option("--patients-csv", help="Write a row a patient, all images together, to this CSV.")
+    ] = None,
     backbone: BackboneFile = None,
     device: Device = "auto",
 ) -> None:
-    """Classify images with a trained run."""
+    """Classify images with a trained run. Parts of names that repeat a DICOM header are written as codes."""
     from wara.inference import Predictor
 
     predictor = Predictor.load(run, device=device, backbone=backbone)
-    with RunView() as view:
-        predictions = predictor.predict(contents(images))
-        for p in predictions:
-            what = p.error or f"{p.label} ({(p.probabilities or {})[p.label or '']:.3f})"
-            what += f", mean of {p.frames} frames" if p.frames > 1 else ""
-            what += f"  {p.warning}" if p.warning else ""
-            view.console.print(f"{escape(p.file)}: {escape(what)}")
-        failed = sum(p.error is not None for p in predictions)
+    total = how_many(images)
+    done = failed = 0
+    with RunView() as view, AnswerTables(csv_file, patients_file, predictor, run) as tables:
+        for done, p in enumerate(predictor.predict_each(named_safely(contents(images))), start=1):
+            view.console.print(f"{p.file}: {in_words(p)}", markup=False)
+            view.progress("Classifying", done, total, unit="files")
+            tables.add(p)
+            failed += p.error is not None
+        patients = tables.finish()
         if csv_file is not None:
-            write_predictions(csv_file, predictor.classes, predictions)
             view.console.print(f"Predictions: {escape(str(csv_file))}")
+        if patients_file is not None:
+            view.console.print(f"Patients: {patients} in {escape(str(patients_file))}")
         if failed:
-            view.console.print(f"{failed} of {len(predictions)} files could not be read.")
-    if failed == len(predictions):
+            view.console.print(f"{failed} of {done} files could not be read.")
+    if failed == done:
         raise typer.Exit(2)
 
 

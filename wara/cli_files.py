@@ -1,16 +1,18 @@
-"""Files of the command line: images to classify, read one by one, and the table of their predictions."""
+"""Files of the command line: images to classify, read one by one, and the tables of their answers."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+import hashlib
+import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from wara.errors import InputError
 
 if TYPE_CHECKING:
-    from wara.inference import Prediction
+    from wara.inference import Prediction, Predictor
 
 
 def contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
@@ -33,19 +35,112 @@ def contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
         yield str(path), path.read_bytes()
 
 
-def write_predictions(path: Path, classes: tuple[str, ...], predictions: Sequence[Prediction]) -> None:
-    """Write one row an image: class, probabilities (calibrated and own), set, warning, patient code, error."""
-    from wara.evaluation.choices import SEPARATOR
+def how_many(paths: list[Path]) -> int:
+    """Return how many files `contents` yields, those that it refuses counted as one each."""
+    from wara.data.sources import open_source
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        columns = [*(f"p_{name}" for name in classes), *(f"uncalibrated_{name}" for name in classes)]
-        writer.writerow(["file", "predicted", *columns, "set", "warning", "patient", "error"])
-        for p in predictions:
-            shares = [(p.probabilities or {}).get(c) for c in classes] + [
-                (p.uncalibrated or {}).get(c) for c in classes
-            ]
-            values = ["" if share is None else f"{share:.6f}" for share in shares]
-            more = [SEPARATOR.join(p.classes or ()), p.warning or "", p.patient or "", p.error or ""]
-            writer.writerow([p.file, p.label or "", *values, *more])
+    number = 0
+    for path in paths:
+        if path.is_dir():
+            with open_source(path) as source:
+                number += len(source)
+        else:
+            number += 1
+    return number
+
+
+def named_safely(images: Iterator[tuple[str, bytes | InputError]]) -> Iterator[tuple[str, bytes | InputError]]:
+    """Yield the images under names that repeat nothing of their own headers; see `wara.imaging.deidentify`."""
+    from wara.imaging.deidentify import safe_name
+
+    for name, content in images:
+        yield (name if isinstance(content, InputError) else safe_name(content, name)), content
+
+
+def in_words(prediction: Prediction) -> str:
+    """Return an answer as it is printed: label and probability, or why the file cannot be read."""
+    if prediction.error is not None:
+        return prediction.error
+    share = (prediction.probabilities or {})[prediction.label or ""]
+    frames = f", mean of {prediction.frames} frames" if prediction.frames > 1 else ""
+    warning = f"  {prediction.warning}" if prediction.warning else ""
+    return f"{prediction.label} ({share:.3f}){frames}{warning}"
+
+
+class AnswerTables:
+    """Writes the answers of a run while they come: a row an image, and at the end a row a patient.
+
+    The table of images holds the columns of the Classify page's, and after them ``predicted``, ``p_CLASS`` and
+    ``uncalibrated_CLASS`` as a run's own predictions.csv names them, so that what reads one reads the other.
+
+    Args:
+        images: file of the table of images, or None.
+        patients: file of the table of patients, or None.
+        predictor: whose answers they are.
+        run: its folder.
+    """
+
+    def __init__(self, images: Path | None, patients: Path | None, predictor: Predictor, run: Path) -> None:
+        from wara import __version__
+        from wara.answer_table import Mark, Row, image_heading
+
+        self._patients_path, self._predictor = patients, predictor
+        self._classes = predictor.classes
+        self._mark = Mark(run.resolve().name, run_digest(run), __version__)
+        self._rows: list[Row] = []  # for the patients alone
+        self._file: io.TextIOWrapper | None = None
+        for path in (images, patients):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        if images is not None:
+            self._file = images.open("w", newline="", encoding="utf-8")
+            own = [f"{kind}_{name}" for kind in ("p", "uncalibrated") for name in self._classes]
+            self._file.write(image_heading(self._classes, ["predicted", *own]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the table of images: what is in it stays."""
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, prediction: Prediction) -> None:
+        """Write an image's row."""
+        from wara.answer_table import Row, image_line
+
+        row = Row.of(prediction, self._classes)
+        if self._patients_path is not None and row.patient:
+            self._rows.append(row)
+        if self._file is None:
+            return
+        shares = [(kind or {}).get(name) for kind in (prediction.probabilities, prediction.uncalibrated)
+                  for name in self._classes]  # fmt: skip
+        own = ["" if share is None else f"{share:.6f}" for share in shares]
+        self._file.write(image_line(row, self._classes, self._mark, [row.label or "", *own]))
+        self._file.flush()
+
+    def finish(self) -> int:
+        """Write the table of patients, if one was asked for; return how many patients are in it."""
+        from wara.answer_table import patient_lines, patient_rows
+
+        if self._patients_path is None:
+            return 0
+        rule = str(self._predictor.recipe.get("patient_rule", "mean"))
+        found = patient_rows(self._rows, self._classes, rule, self._predictor.answers.threshold)
+        with self._patients_path.open("w", newline="", encoding="utf-8") as file:
+            file.writelines(patient_lines(found, self._classes, rule, self._mark))
+        return len(found)
+
+
+def run_digest(run: Path) -> str:
+    """Return 12 hexadecimal digits by which a run is known again: of its recipe and its adapter's files."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(p for p in [run / "recipe.json", *(run / "adapter").rglob("*")] if p.is_file()):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -51,6 +51,7 @@ class Prediction:
             run has none.
         warning: set where the image is unlike the training images.
         patient: keyed hash of the DICOM patient ID, where there is one.
+        reason: of an image that cannot be read: why, in a few words that are equal for all files of one kind.
     """
 
     file: str
@@ -62,6 +63,7 @@ class Prediction:
     classes: tuple[str, ...] | None = None
     warning: str | None = None
     patient: str | None = None
+    reason: str | None = None
 
 
 class Predictor:
@@ -130,11 +132,20 @@ class Predictor:
         Args:
             images: name and file content of each, or the reason why there is no content (a damaged zip member, say).
         """
-        files = _FILES_OF_FRAMES if self.view.frames == "all" else _BATCH
-        return [prediction for batch in _batched(images, files) for prediction in self._predict_batch(batch)]
+        return list(self.predict_each(images))
+
+    def predict_each(self, images: Iterable[tuple[str, bytes | InputError]]) -> Iterator[Prediction]:
+        """Do as `predict` does, and give the answers a few at a time; no more images than those are held."""
+        for batch in _batched(images, self.files_at_once):
+            yield from self._predict_batch(batch)
+
+    @property
+    def files_at_once(self) -> int:
+        """How many files are read before the model answers."""
+        return _FILES_OF_FRAMES if self.view.frames == "all" else _BATCH
 
     def _predict_batch(self, batch: list[tuple[str, bytes | InputError]]) -> list[Prediction]:
-        errors: dict[int, str] = {}
+        errors: dict[int, InputError] = {}
         squares: list[NDArray[np.uint8]] = []
         counts: list[int] = []
         patients: list[str | None] = []
@@ -144,14 +155,14 @@ class Predictor:
                     raise content
                 own = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
             except InputError as error:
-                errors[position] = error.sentence()
+                errors[position] = error
                 continue
             squares += [_three_channels(square) for square, _ in own]
             counts.append(len(own))
             patients.append(own[0][1].patient)
         answered, known, frames = iter(self._answer(squares, counts)), iter(patients), iter(counts)
         return [
-            Prediction(name, None, None, errors[position])
+            Prediction(name, None, None, errors[position].sentence(), reason=errors[position].what)
             if position in errors
             else replace(next(answered), file=name, patient=next(known), frames=next(frames))
             for position, (name, _) in enumerate(batch)

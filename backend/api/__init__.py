@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from backend.api import (
     analysis,
     backbones,
+    batches,
     costs,
     datasets,
     demo,
@@ -23,7 +24,7 @@ from backend.api import (
 router = APIRouter(prefix="/api/v1")
 for module in (
     health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models, exports,
-    analysis, explanations,
+    analysis, explanations, batches,
 ):  # fmt: skip
     router.include_router(module.router)
 

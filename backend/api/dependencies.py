@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from backend.backbones import BackboneRegistry
+from backend.batches import Batches
 from backend.db import Database, Dataset, Job, Model
 from backend.devices import Devices
 from backend.estimates import Estimator
@@ -37,6 +38,7 @@ class Parts:
     predictors: PredictorCache
     estimates: Estimator
     uploads: Uploads
+    batches: Batches
 
 
 def get_parts(request: Request) -> Parts:
@@ -92,6 +94,11 @@ def get_uploads(parts: PartsDep) -> Uploads:
     return parts.uploads
 
 
+def get_batches(parts: PartsDep) -> Batches:
+    """Return the server's part of this name."""
+    return parts.batches
+
+
 StorageDep = Annotated[Storage, Depends(get_storage)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 SupervisorDep = Annotated[Supervisor, Depends(get_supervisor)]
@@ -99,6 +106,7 @@ BackbonesDep = Annotated[BackboneRegistry, Depends(get_backbones)]
 PredictorsDep = Annotated[PredictorCache, Depends(get_predictors)]
 DevicesDep = Annotated[Devices, Depends(get_devices)]
 UploadsDep = Annotated[Uploads, Depends(get_uploads)]
+BatchesDep = Annotated[Batches, Depends(get_batches)]
 
 
 def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Dataset]:

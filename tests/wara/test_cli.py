@@ -82,6 +82,22 @@ def test_a_run_predicts_new_images_into_a_csv(run: Path, images: Path, tmp_path:
     assert rows[-1]["predicted"] == rows[-1]["set"] == ""
     assert rows[-1]["error"]
     assert "1 of 13 files could not be read" in done.stdout
+    assert list(rows[0])[:5] == ["file", "patient", "label", "probability left", "probability right"]
+    assert {row["model"] for row in rows} == {run.name} and len({row["model id"] for row in rows}) == 1
+    assert rows[0]["label"] == rows[0]["predicted"] and rows[0]["version"]
+
+
+def test_patients_of_dicom_files_get_a_row_each_and_are_named_nowhere(run: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_dicom(tmp_path / "scans" / f"HOSP-4711_{number}.dcm", np.full((1, 32, 32), 60 * number, np.uint8), "HOSP-4711")
+    done = wara("predict", run, tmp_path / "scans", "--csv", tmp_path / "o.csv", "--patients-csv", tmp_path / "p.csv")
+    rows, patients = read_rows(tmp_path / "o.csv"), read_rows(tmp_path / "p.csv")
+    assert done.returncode == 0 and len(rows) == 3 and len(patients) == 1
+    mean = sum(float(row["probability left"]) for row in rows) / 3
+    assert float(patients[0]["probability left"]) == pytest.approx(mean, abs=1e-5)
+    assert patients[0]["images"] == "3" and patients[0]["patient"] == rows[0]["patient"] != ""
+    for text in (done.stdout, (tmp_path / "o.csv").read_text(), (tmp_path / "p.csv").read_text()):
+        assert "4711" not in text
 
 
 def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from wara.errors import InputError, UnreadableImage
 from wara.imaging.formats import sniff
-from wara.imaging.names_in_paths import Identifiers
+from wara.imaging.names_in_paths import Identifiers, safe_path
 from wara.imaging.quiet import quiet_decoders
 from wara.imaging.raster_metadata import strip_raster
 
@@ -111,3 +111,12 @@ def header_identifiers(content: bytes, name: str) -> Identifiers:
         from wara.imaging.dicom_clean import read_identifiers
 
         return read_identifiers(content)
+
+
+def safe_name(content: bytes, name: str) -> str:
+    """Return a file's relative path as it may be shown and kept: parts that repeat its own header become codes.
+
+    Raises:
+        InputError: the key that hides patients can be neither read nor made.
+    """
+    return safe_path(name, header_identifiers(content, name))
