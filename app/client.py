@@ -214,6 +214,26 @@ class Backend:
         """What models cost beside what they are worth."""
         return cast("list[dict[str, Any]]", (await self._json("models", "compare", "costs", model=model_ids))["items"])
 
+    async def batches(self) -> list[dict[str, Any]]:
+        """Batches of classified images, newest first."""
+        return cast("list[dict[str, Any]]", (await self._json("batches"))["items"])
+
+    async def batch(self, batch_id: str) -> dict[str, Any]:
+        """One batch: how far it is and what its answers add up to."""
+        return cast("dict[str, Any]", await self._json("batches", batch_id))
+
+    async def batch_rows(self, batch_id: str, *, limit: int) -> list[dict[str, Any]]:
+        """The first answers of a batch."""
+        return cast("list[dict[str, Any]]", (await self._json("batches", batch_id, "rows", limit=limit))["items"])
+
+    async def batch_patients(self, batch_id: str) -> dict[str, Any]:
+        """The first answers for patients, and by which rule images were put together."""
+        return cast("dict[str, Any]", await self._json("batches", batch_id, "patients"))
+
+    async def delete_batch(self, batch_id: str) -> None:
+        """Delete a batch and its answers."""
+        await self._send("DELETE", "batches", batch_id)
+
     async def delete_model(self, model_id: str) -> None:
         """Delete a model."""
         await self._send("DELETE", "models", model_id)

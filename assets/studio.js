@@ -3,7 +3,6 @@
 (() => {
   "use strict";
   const API = "/api/v1";
-  const PREDICT_FILES = 16;
   const PAGES = ["data", "train", "classify", "analyse", "models"];
 
   // ---- theme ---------------------------------------------------------------------------------
@@ -292,144 +291,6 @@
     });
   }
 
-  // ---- page Classify: images that stay in the browser and the model's memory --------------------------------
-  let previews = [];
-  let previewed = []; // the files themselves, for whoever asks why
-  let classifyFrom = () => {};
-  function classify(element, trigger, event) {
-    const part = (name) => element.querySelector(`[data-part=${name}]`);
-    let busy = false;
-    async function take(found) {
-      const files = found.map((item) => item.file).filter((file) => wanted(file.name));
-      if (busy) return;
-      const line = meter(part("meter"));
-      const model = document.querySelector("#f-model")?.value;
-      if (!files.length) { line.fail("No image was chosen. Choose one or more image files."); return; }
-      if (!model) { line.fail("There is no model yet. Train one first, on the page Train."); return; }
-      busy = true;
-      element.firstElementChild.setAttribute("aria-busy", "true");
-      forgetExplanations();
-      for (const url of previews) URL.revokeObjectURL(url);
-      previewed = files;
-      previews = files.map((file) => URL.createObjectURL(file));
-      try {
-        const items = [];
-        let classes = [];
-        for (let start = 0; start < files.length; start += PREDICT_FILES) {
-          line.show(start / files.length, `Classifying ${count(start)} of ${plural(files.length, "image")}`);
-          const body = new FormData();
-          for (const file of files.slice(start, start + PREDICT_FILES)) body.append("files", file, file.name);
-          const answer = await send(`/models/${encodeURIComponent(model)}/predict`, body);
-          items.push(...answer.items);
-          classes = answer.classes;
-        }
-        line.idle();
-        trigger(event, { model_id: model, classes, items });
-      } catch (error) {
-        line.fail(error instanceof Problem ? error.message : "The browser could not read these files. Choose them again.");
-      } finally {
-        busy = false;
-        element.firstElementChild.removeAttribute("aria-busy");
-        part("images").value = "";
-      }
-    }
-    part("images").addEventListener("change", (change) => take([...change.target.files].map((file) => ({ file, path: file.name }))));
-    dropZone(part("zone"), take);
-    classifyFrom = async (addresses) => {
-      try {
-        take(await Promise.all(addresses.map(async (address) => {
-          const answer = await fetch(address);
-          if (!answer.ok) throw new Error(`answer ${answer.status}`);
-          const name = address.slice(address.lastIndexOf("/") + 1);
-          return { file: new File([await answer.blob()], name, { type: "image/png" }), path: name };
-        })));
-      } catch (error) {
-        console.warn(error);
-        meter(part("meter")).fail("The images of the demo did not arrive. Check that the server is running, then try again.");
-      }
-    };
-  }
-  function demoImages(element) {
-    element.addEventListener("click", (click) => {
-      const target = click.target.closest("[data-demo]");
-      if (target) classifyFrom(target.dataset.demo.split(" "));
-    });
-  }
-  function localPreviews(element) {
-    const fill = () => {
-      for (const image of element.querySelectorAll("img[data-local]")) {
-        const url = previews[Number(image.dataset.local)];
-        if (url && image.getAttribute("src") !== url) {
-          image.parentElement.dataset.state = "";
-          // DICOM and most TIFF files cannot be drawn by a browser; the frame then says so in words.
-          image.onerror = () => { image.parentElement.dataset.state = "none"; };
-          image.onload = () => { image.parentElement.dataset.size = `${image.naturalWidth} × ${image.naturalHeight}`; };
-          image.setAttribute("src", url);
-        }
-      }
-    };
-    new MutationObserver(fill).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["src", "data-local"] });
-    fill();
-  }
-
-  // ---- why: an image goes to the server once more, and its figure stays in this page alone ----------------------
-  let forgetExplanations = () => {};
-  function explain(element) {
-    const parts = (box) => Object.fromEntries([...box.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
-    function close(box) {
-      const { ask, text, alert, figure } = parts(box);
-      box.dataset.state = "closed";
-      ask.setAttribute("aria-expanded", "false");
-      text.textContent = alert.textContent = "";
-      figure.replaceChildren();
-    }
-    forgetExplanations = () => element.querySelectorAll("[data-why]").forEach(close);
-    function show(box, answer) {
-      const { ask, text, figure } = parts(box);
-      for (const theme of ["light", "dark"]) {
-        const image = new Image();
-        image.className = `only-${theme}`;
-        image.alt = answer.sentence;
-        image.src = answer.figures[theme];
-        figure.append(image);
-      }
-      const caption = document.createElement("figcaption");
-      for (const sentence of [answer.sentence, answer.attention_note].filter(Boolean)) {
-        caption.append(Object.assign(document.createElement("p"), { textContent: sentence }));
-      }
-      const limits = "The colours show what the training added for this answer; they are no finding and mark no lesion.";
-      caption.append(Object.assign(document.createElement("p"), { className: "hint", textContent: limits }));
-      figure.append(caption);
-      box.dataset.state = "open";
-      ask.setAttribute("aria-expanded", "true");
-      text.textContent = "";
-    }
-    element.addEventListener("click", async (click) => {
-      const box = click.target.closest("[data-part=ask]")?.closest("[data-why]");
-      if (!box || box.dataset.state === "busy") return;
-      if (box.dataset.state === "open") { close(box); return; }
-      const file = previewed[Number(box.dataset.why)];
-      const { text, alert } = parts(box);
-      box.dataset.state = "busy";
-      alert.textContent = "";
-      const started = performance.now();
-      const tick = () => { text.textContent = `Looking into the answer · ${Math.round((performance.now() - started) / 1000)} s; it takes a few seconds`; };
-      tick();
-      const clock = setInterval(tick, 1000);
-      try {
-        const body = new FormData();
-        body.append("file", file, file.name);
-        const answer = await send(`/models/${encodeURIComponent(box.dataset.model)}/explain?theme=both`, body);
-        if (previewed[Number(box.dataset.why)] === file) show(box, answer);
-      } catch (error) {
-        close(box);
-        alert.textContent = error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.";
-      } finally {
-        clearInterval(clock);
-      }
-    });
-  }
-
   // ---- header ------------------------------------------------------------------------------------------------
   function header(element, trigger) {
     announcePage = (page) => trigger("show_" + page);
@@ -441,7 +302,7 @@
     showPage(false);
   }
 
-  // The upload of data sets and the covering of text have scripts of their own, upload.js and mask.js.
+  // Uploads, the covering of text and the page Classify have scripts of their own: upload.js, mask.js, classify.js.
   const tools = { API, Problem, send, ask, meter, wanted, dropZone, count, megabytes, plural };
-  window.studio = { actions, form, weights, classify, demoImages, localPreviews, explain, header, tools };
+  window.studio = { actions, form, weights, header, tools };
 })();

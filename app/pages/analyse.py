@@ -9,9 +9,10 @@ import gradio as gr
 from app.client import Backend, BackendProblem, browser_url
 from app.components import format as words
 from app.components import forms
+from app.components.classified import WITH_ADAPTER
 from app.components.events import listen
 from app.components.html import alert, empty, escape, icon, next_step, page_head, panel
-from app.pages.classify import WITH_ADAPTER, model_words
+from app.pages.classify import model_words
 
 READ_ENERGY = "The columns run from the coarse layout of the picture on the left to its finest edges on the right."
 READ_SPECTRUM = "Far below the limit, a lower rank would do; at the limit, a higher one might help."

@@ -1,39 +1,40 @@
-"""The page Classify: several new images at once, each with label and probabilities, or why it was unreadable."""
+"""The page Classify: one image or a whole folder, each with label and probabilities, or why it was unreadable."""
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms
+from app.components.classified import OPEN_STATES, PAGE, render_earlier, render_results
 from app.components.events import listen
-from app.components.explanation import render_why
-from app.components.html import alert, bar, empty, escape, icon, next_step, page_head, panel
-from app.components.job import backbone_name
+from app.components.html import alert, empty, escape, icon, page_head, panel
 
-WITH_ADAPTER = ("wara", "tiny-wara", "lora")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+MOST_SHOWN = 1000  # rows that the API gives at once; the CSV holds all
 NONE_YET = '<p class="hint" data-state="none">No model yet.</p>'
 DROP = f"""
 <section class="card upload" aria-label="Images to classify">
   <div class="zone" data-part="zone">
     {icon("image")}
     <h2>Images to classify</h2>
-    <p>Drop images here or choose them; several at once is fine. They are not kept on the server.</p>
+    <p>One image, or a folder of thousands. Drop them here or choose them. They are not kept on the server.</p>
     <div class="zone-buttons">
       <label class="button button-primary">{icon("upload")}<span>Choose images</span>
         <input class="sr-only" type="file" multiple data-part="images" id="classify-images"></label>
+      <label class="button button-quiet">{icon("folder")}<span>Choose a folder</span>
+        <input class="sr-only" type="file" webkitdirectory data-part="folder" id="classify-folder"></label>
+      <label class="button button-quiet">{icon("archive")}<span>Choose a zip</span>
+        <input class="sr-only" type="file" accept=".zip" data-part="zip" id="classify-zip"></label>
     </div>
   </div>
   <div class="meter" data-part="meter">
     <progress max="1" value="0" aria-label="Classifying"></progress>
-    <div class="meter-line"><span data-part="text" role="status"></span></div>
+    <div class="meter-line"><span data-part="text" role="status"></span>
+      <button type="button" class="button button-quiet button-small" data-part="stop">{icon("stop")}
+        <span>Stop</span></button></div>
     <p class="meter-alert" data-part="alert" role="alert"></p>
   </div>
 </section>
@@ -47,33 +48,70 @@ def build(backend: Backend) -> dict[str, Any]:
         with gr.Column(elem_classes="side"):
             picker = panel(elem_id="classify-model", wire="studio.form(element, trigger, {changed: 'changed'})")
             drop = panel(DROP, elem_id="classify-drop", wire="studio.classify(element, trigger, 'classified')")
-            demo = panel(elem_id="classify-demo", wire="studio.demoImages(element)")
+            demo = panel(elem_id="classify-demo", wire="studio.others(element)")
+            here = panel(elem_id="classify-here", wire="studio.others(element)")
+            earlier = panel(
+                elem_id="classify-earlier", wire="studio.others(element); studio.actions(element, trigger, 'act')"
+            )
         with gr.Column(elem_classes="main"):
-            results = panel(elem_id="classify-results", wire="studio.localPreviews(element); studio.explain(element)")
-    outputs = [picker, results, demo]
+            results = panel(
+                elem_id="classify-results",
+                wire="studio.localPreviews(element); studio.explain(element); studio.actions(element, trigger, 'act')",
+            )
+    shown = gr.State(None)  # the batch that is shown, how many of its rows, whether this browser holds its images
+    outputs = [picker, results, demo, here, earlier]
 
     async def show() -> tuple[Any, ...]:
         try:
             models = await backend.models()
             known = await backend.demo()
+            datasets = await backend.datasets()
+            batches = await backend.batches()
         except BackendProblem as problem:
-            return alert(problem.sentence), gr.skip(), ""
+            return alert(problem.sentence), gr.skip(), "", "", ""
         if not models:
             sentence = "A model comes out of every finished training."
             first = empty("Train a model first", sentence, page="train", action="Go to Train", mark="train")
-            return NONE_YET, first, ""
-        return render_picker(models), gr.skip(), render_demo(models, known)
+            return NONE_YET, first, "", "", render_earlier(batches)
+        offered = render_demo(models, known)
+        return render_picker(models), gr.skip(), offered, render_here(datasets), render_earlier(batches)
 
-    async def classified(event: gr.EventData) -> str:
-        data = dict(event._data or {})
+    async def view(now: dict[str, Any], *, moving: bool) -> str:
+        batch = await backend.batch(now["id"])
+        rows = await backend.batch_rows(now["id"], limit=now["limit"])
         models = {model["id"]: model for model in await backend.models()}
-        return render_results(data.get("items") or [], data.get("classes") or [], models.get(data.get("model_id")))
+        patients = await backend.batch_patients(now["id"]) if batch["several"] and not moving else None
+        moving = moving and batch["state"] in OPEN_STATES
+        model = models.get(batch["model_id"])
+        return render_results(batch, rows, model, patients=patients, local=now["local"], moving=moving)
 
-    async def changed() -> str:
-        return render_waiting()
+    async def classified(event: gr.EventData) -> tuple[Any, ...]:
+        data = dict(event._data or {})
+        now = {"id": str(data.get("id")), "limit": PAGE, "local": bool(data.get("local"))}
+        over = bool(data.get("over"))
+        page = await view(now, moving=not over)
+        return page, now, render_earlier(await backend.batches()) if over else gr.skip()
 
-    listen(drop.classified, classified, None, [results])
-    listen(picker.changed, changed, None, [results])
+    async def act(now: dict[str, Any] | None, event: gr.EventData) -> tuple[Any, ...]:
+        data = dict(event._data or {})
+        if data.get("action") == "more" and now:
+            now = now | {"limit": min(MOST_SHOWN, int(data.get("shown") or 0) + PAGE)}
+            return await view(now, moving=False), now, gr.skip()
+        if data.get("action") != "delete":
+            return gr.skip(), now, gr.skip()
+        await backend.delete_batch(str(data.get("id")))
+        left = render_earlier(await backend.batches())
+        if now and now["id"] == data.get("id"):
+            return render_waiting(), None, left
+        return gr.skip(), now, left
+
+    async def changed() -> tuple[Any, ...]:
+        return render_waiting(), None
+
+    listen(drop.classified, classified, None, [results, shown, earlier])
+    listen(results.act, act, [shown], [results, shown, earlier])
+    listen(earlier.act, act, [shown], [results, shown, earlier])
+    listen(picker.changed, changed, None, [results, shown])
     return {"show": show, "inputs": [], "outputs": outputs, "first": render_waiting}
 
 
@@ -111,93 +149,26 @@ def render_demo(models: list[dict[str, Any]], demo: dict[str, Any]) -> str:
     )
 
 
+def render_here(datasets: list[dict[str, Any]]) -> str:
+    """A data set that is on the server already, as images to classify."""
+    ready = [dataset for dataset in datasets if dataset["status"] == "ready"]
+    if not ready:
+        return ""
+    options = [(dataset["id"], f"{dataset['name']} ({words.plural(dataset['images'], 'image')})") for dataset in ready]
+    choice = forms.select(
+        "here",
+        "A data set that is here",
+        options,
+        hint="All its images, those that a model learned from included: this is no test of the model.",
+    )
+    return (
+        f'<section class="card order" aria-label="A data set to classify">{choice}'
+        f'<button type="button" class="button button-quiet" data-part="classify-here">{icon("folder")}'
+        "<span>Classify this data set</span></button></section>"
+    )
+
+
 def model_words(model: dict[str, Any]) -> str:
     """A model in one line: name and test AUROC."""
     auroc = ((model.get("metrics") or {}).get("test") or {}).get("auroc") or {}
     return f"{model['name']} · AUROC {words.score(auroc.get('value'))}"
-
-
-def render_results(items: list[dict[str, Any]], classes: list[str], model: dict[str, Any] | None) -> str:
-    """Every image with its label and bars, then what could not be read, and the table to keep."""
-    read = [item for item in items if not item.get("error")]
-    unread = len(items) - len(read)
-    head = f"{words.plural(len(read), 'image')} classified"
-    if unread:
-        head += f", {words.count(unread)} could not be read"
-    why = model["id"] if model and model["method"] in WITH_ADAPTER else None
-    rows = "".join(_render_item(place, item, classes, why) for place, item in enumerate(items))
-    with_model = f"with {escape(model['name'])} ({escape(backbone_name(model))})" if model else ""
-    untrained = ""
-    if model and not model.get("pretrained", True):
-        untrained = alert(
-            "This model was trained from random weights, to try the steps. Its answers mean nothing.", kind="warning"
-        )
-    return (
-        f'<section data-state="ready"><div class="title-row"><div role="status"><h2 class="big">{head}</h2>'
-        f'<p class="facts">{with_model}</p></div>'
-        f'<a class="button button-quiet" download="classification.csv" href="{csv_address(items, classes)}">'
-        f'{icon("download")}<span>Download CSV</span></a></div>{untrained}<ul class="results">{rows}</ul>'
-        '<p class="hint">A model always answers with one of its own classes, even for an image that shows something '
-        "else; a warning marks images unlike those it learned from, and misses some. Probabilities are corrected on "
-        "your validation images where those were enough, and learned from your images alone.</p>"
-        f"{_next_step(model)}</section>"
-    )
-
-
-def _next_step(model: dict[str, Any] | None) -> str:
-    if not model or model["method"] not in WITH_ADAPTER:
-        return ""
-    wish = f"analyse-choice:model={model['id']}"
-    return next_step("See at which scale of detail this model works.", "See what it learned", "analyse", wish)
-
-
-def _render_item(place: int, item: dict[str, Any], classes: list[str], explained_by: str | None) -> str:
-    """An image with its answer; ``explained_by`` is the model that can say why, if any."""
-    name = escape(item["file"])
-    suffix = item["file"].rpartition(".")[2].upper() if "." in item["file"] else "this format"
-    frame = f'<div class="frame" data-format="{escape(suffix[:12])}"><img data-local="{place}" alt="{name}"></div>'
-    if item.get("error"):
-        reason = alert(item["error"], kind="warning", title="Could not be read.")
-        return (
-            '<li class="card result" data-state="unread"><div class="frame" data-state="none" data-format="File"></div>'
-            f'<div><p class="file">{name}</p>{reason}</div></li>'
-        )
-    chances = item.get("probabilities") or {}
-    # A model that went astray answers with no number; that is a dash beside an empty bar.
-    bars = "".join(
-        f'<div class="chance" data-on="{"yes" if cls == item["label"] else "no"}"><span>{escape(cls)}</span>'
-        f"{bar(chances.get(cls) or 0.0, label=f'{cls}: {words.percent(chances.get(cls))}')}"
-        f"<b>{words.percent(chances.get(cls))}</b></div>"
-        for cls in sorted(classes, key=lambda cls: -(chances.get(cls) or 0.0))
-    )
-    why = render_why(place, item["file"], item["label"], explained_by) if explained_by and item["label"] else ""
-    return (
-        f'<li class="card result" data-state="read">{frame}<div><p class="file">{name}</p>'
-        f'<h3>{escape(item["label"] or "–")}</h3><div class="chances">{bars}</div>{_doubts(item)}</div>{why}</li>'
-    )
-
-
-def _doubts(item: dict[str, Any]) -> str:
-    """What speaks against one answer: an image unlike the others, or several classes that are possible."""
-    possible = item.get("classes") or []
-    several = f'<p class="hint">Cannot be ruled out: {escape(", ".join(possible))}.</p>' if len(possible) > 1 else ""
-    return (alert(item["warning"], kind="warning") if item.get("warning") else "") + several
-
-
-def csv_address(items: list[dict[str, Any]], classes: list[str]) -> str:
-    """The results as a CSV inside a ``data:`` address, so that nothing is kept for the download."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["file", "label", *(f"probability {cls}" for cls in classes), "set", "warning", "error"])
-    for item in items:
-        chances = item.get("probabilities") or {}
-        numbers = ["" if chances.get(cls) is None else f"{chances[cls]:.6f}" for cls in classes]
-        held = {"set": " | ".join(item.get("classes") or [])}
-        texts = [_as_text((item | held).get(key) or "") for key in ("file", "label", "set", "warning", "error")]
-        writer.writerow([*texts[:2], *numbers, *texts[2:]])
-    return "data:text/csv;charset=utf-8," + quote(text.getvalue(), safe="")
-
-
-def _as_text(cell: str) -> str:
-    """A cell that a spreadsheet would run as a formula gets an apostrophe before it, and so stays text."""
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

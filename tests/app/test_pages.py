@@ -1,15 +1,13 @@
 """What pages make of the backend's answers: every text as text, every state with its next step."""
 
-import csv
-import io
 import json
 import re
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
 from app.components.arrival import render_receiving
+from app.components.classified import render_earlier, render_results
 from app.components.html import escape
 from app.components.job import render_job
 from app.index import IndexPage
@@ -61,6 +59,19 @@ def report() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def row(**changes: Any) -> dict[str, Any]:
+    chances = {"a": 0.6, "b": 0.4}
+    return {"number": 0, "file": "x.png", "label": "a", "probabilities": chances, "error": None} | changes
+
+
+def batch(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "b1", "model_id": "m1", "model_name": HOSTILE, "classes": ["a", "b"], "state": "done", "error": None,
+        "created": "2026-11-23T10:00:00Z", "expires": "2026-11-30T10:00:00Z", "total": 2, "done": 2, "unreadable": 1,
+        "labels": {"a": 1, "b": 0}, "warnings": 1, "reasons": [{"reason": HOSTILE, "count": 1}], "several": True,
+    } | changes  # fmt: skip
+
+
 def everything() -> dict[str, str]:
     choice = {"id": "d1", "cls": HOSTILE, "offset": 0}
     images = {"total": 1, "items": [{"file": HOSTILE, "label": HOSTILE, "split": "train", "url": "/x"}]}
@@ -68,11 +79,13 @@ def everything() -> dict[str, str]:
     spectrum = {"layers": [{"name": HOSTILE, "effective_rank": 2.0}]}
     values = {"model": "m1", "of": "update", "cls": HOSTILE, "layer": HOSTILE, "compare": ""}
     refused = {"detail": HOSTILE}
-    chances = {HOSTILE: 0.9, "b": 0.1}
     items = [
-        {"file": HOSTILE, "label": HOSTILE, "probabilities": chances, "error": None},
-        {"file": HOSTILE, "label": None, "probabilities": None, "error": HOSTILE},
+        row(file=HOSTILE, label=HOSTILE, probabilities={HOSTILE: 0.9, "b": 0.1}),
+        row(file=HOSTILE, label=None, probabilities=None, error=HOSTILE),
     ]
+    answers = batch(classes=[HOSTILE, "b"], labels={HOSTILE: 1, "b": 0})
+    patient = {"patient": HOSTILE, "images": 2, "label": HOSTILE, "probabilities": {HOSTILE: 0.9}, "warnings": 0}
+    patients = {"total": 1, "rule": HOSTILE, "items": [patient]}
     return {
         "data set": data.render_dataset(dataset(), report(), images, choice),
         "list": data.render_list([dataset()], "d1"),
@@ -89,7 +102,10 @@ def everything() -> dict[str, str]:
         "failed": render_job(job(state="failed", error=refused)),
         "done": render_job(job(state="succeeded", model_id="m1"), model()),
         "jobs": train.render_list([job(), job(id="j2", state="failed")], "j1"),
-        "results": classify.render_results(items, [HOSTILE, "b"], model()),
+        "results": render_results(answers, items, model(), patients=patients),
+        "broken off": render_results(batch(state="failed", error=refused), [], model()),
+        "earlier": render_earlier([batch()]),
+        "here": classify.render_here([dataset()]),
         "picker": classify.render_picker([model()]),
         "choice": analyse.render_choice([model()], values, energy, spectrum),
         "figures": analyse.render_figures(values, {"m1": model()}, energy, spectrum, (HOSTILE, HOSTILE)),
@@ -153,7 +169,8 @@ def test_every_option_says_in_plain_words_what_it_does() -> None:
 
 def test_no_two_fields_of_the_document_have_one_id() -> None:
     parts = everything()
-    idents = re.findall(r'\bid="([^"]+)"', parts["form"] + parts["picker"] + parts["choice"] + data.UPLOAD)
+    fields = parts["form"] + parts["picker"] + parts["choice"] + parts["here"] + data.UPLOAD
+    idents = re.findall(r'\bid="([^"]+)"', fields)
     assert len(idents) == len(set(idents))
 
 
@@ -176,33 +193,41 @@ def test_a_training_that_went_astray_shows_its_error_and_the_passes_before() -> 
 
 
 def test_an_answer_without_numbers_is_dashes() -> None:
-    item = {"file": "a.png", "label": None, "probabilities": {"a": None, "b": None}, "error": None}
-    html = classify.render_results([item], ["a", "b"], model())
+    html = render_results(batch(), [row(label=None, probabilities={"a": None, "b": None})], model())
     assert html.count("<b>–</b>") == 2 and "None" not in html
-
-
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_a_cell_of_the_table_is_never_a_formula(start: str) -> None:
-    cell = f"{start}HYPERLINK(1)"
-    items = [
-        {"file": cell, "label": cell, "probabilities": {cell: 0.25}, "classes": [cell, "b"], "error": None},
-        {"file": "a-b=c.png", "label": None, "probabilities": None, "error": cell},
-    ]
-    address = classify.csv_address(items, [cell])
-    table = io.StringIO(unquote(address.partition(",")[2]), newline="")
-    head, first, second = csv.reader(table)
-    assert head == ["file", "label", f"probability {cell}", "set", "warning", "error"]
-    assert first == [f"'{cell}", f"'{cell}", "0.250000", f"'{cell} | b", "", ""]
-    assert second == ["a-b=c.png", "", "", "", "", f"'{cell}"]
+    assert render_results(batch(), [row(probabilities=None)], model()).count("<b>–</b>") == 2
 
 
 def test_a_result_says_what_speaks_against_it() -> None:
-    item = {"file": "x.png", "label": "a", "probabilities": {"a": 0.6, "b": 0.4}, "error": None}
-    doubtful = item | {"classes": ["a", "<b>"], "warning": "Unlike the training images."}
-    html = classify.render_results([doubtful], ["a", "b"], model())
+    doubtful = row(classes=["a", "<b>"], warning="Unlike the training images.")
+    html = render_results(batch(), [doubtful], model())
     assert "Cannot be ruled out: a, &lt;b&gt;." in html and "Unlike the training images." in html
-    sure = classify.render_results([item | {"classes": ["a"], "warning": None}], ["a", "b"], model())
-    assert "ruled out" not in sure and "Unlike the training" not in sure
+    sure = render_results(batch(), [row(classes=["a"], warning=None)], model())
+    assert "ruled out" not in sure and "Unlike the training images." not in sure
+
+
+def test_a_batch_is_summed_up_and_shown_a_page_at_a_time() -> None:
+    many = batch(total=120, done=120, labels={"a": 100, "b": 19}, several=False)
+    html = render_results(many, [row(number=number) for number in range(50)], model())
+    assert "119 images classified, 1 could not be read" in html
+    assert "Show 50 more of 120" in html and 'data-shown="50"' in html
+    assert 'href="/api/v1/batches/b1.csv"' in html and "patients.csv" not in html
+    assert 'href="/api/v1/batches/b1/patients.csv"' in render_results(batch(), [], model())
+    one = batch(total=1, done=1, unreadable=0, several=False)
+    assert "classify-sums" not in render_results(one, [row()], model())
+
+
+def test_a_batch_that_broke_off_says_how_it_goes_on_and_one_under_way_does_not() -> None:
+    open_batch = batch(state="receiving", total=9)
+    assert "What is done is not sent again" in render_results(open_batch, [row()], model())
+    moving = render_results(open_batch, [row()], model(), moving=True)
+    assert "not sent again" not in moving and "2 of 9 images done" in moving and 'data-part="ask"' not in moving
+
+
+def test_an_image_is_explained_only_where_the_browser_holds_it() -> None:
+    assert 'data-part="ask"' in render_results(batch(), [row()], model())
+    assert 'data-part="ask"' not in render_results(batch(), [row()], model(), local=False)
+    assert 'data-part="ask"' not in render_results(batch(), [row()], None)
 
 
 def test_the_demo_is_offered_and_says_what_it_does_while_it_is_drawn() -> None:

@@ -89,7 +89,8 @@ def test_a_run_predicts_new_images_into_a_csv(run: Path, images: Path, tmp_path:
 
 def test_patients_of_dicom_files_get_a_row_each_and_are_named_nowhere(run: Path, tmp_path: Path) -> None:
     for number in range(3):
-        write_dicom(tmp_path / "scans" / f"HOSP-4711_{number}.dcm", np.full((1, 32, 32), 60 * number, np.uint8), "HOSP-4711")
+        pixels = np.full((1, 32, 32), 60 * number, np.uint8)
+        write_dicom(tmp_path / "scans" / f"HOSP-4711_{number}.dcm", pixels, "HOSP-4711")
     done = wara("predict", run, tmp_path / "scans", "--csv", tmp_path / "o.csv", "--patients-csv", tmp_path / "p.csv")
     rows, patients = read_rows(tmp_path / "o.csv"), read_rows(tmp_path / "p.csv")
     assert done.returncode == 0 and len(rows) == 3 and len(patients) == 1
