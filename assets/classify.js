@@ -82,6 +82,8 @@
     const sendFiles = (chosen) => run(async (signal, begun) => {
       const kept = chosen.filter((item) => wanted(item.path));
       if (!kept.length) throw new Problem("No image was chosen. Choose one or more images, or a folder of them.");
+      // A folder comes in no order; images that were chosen one by one stay as they were chosen.
+      if (kept[0].path.includes("/")) kept.sort((a, b) => a.path.localeCompare(b.path, "en", { numeric: true }));
       line.show(0, `${plural(kept.length, "image")} chosen`);
       const { batch, places } = await batchOf(kept, kept.map(({ file, path: name }) => ({ name, size: file.size })));
       const held = [];

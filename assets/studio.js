@@ -175,6 +175,11 @@
         // Writing the same value again would count as a change, and call this again without end.
         if (part.disabled !== off) part.disabled = off;
       }
+      const dataset = element.querySelector("select[name=dataset_id]")?.value;
+      for (const part of element.querySelectorAll("[data-sets]")) {
+        const off = !part.dataset.sets.split(" ").includes(dataset);
+        if (part.disabled !== off) part.disabled = off;
+      }
     };
     const values = () => {
       const node = element.querySelector("form");

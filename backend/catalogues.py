@@ -35,6 +35,12 @@ def load_catalogue(path: Path) -> Catalogue:
     return read_checked(path)
 
 
+@lru_cache(maxsize=256)
+def formats_of(path: Path) -> tuple[str, ...]:
+    """Return the formats of a stored catalogue's images; kept, because lists of data sets ask again and again."""
+    return tuple(sorted({item.format for item in load_catalogue(path).items if item.format}))
+
+
 @dataclass(frozen=True)
 class Study:
     """What training with a seed would work on.
@@ -80,4 +86,5 @@ def _study(catalogue_file: Path, decisions_file: Path, content: bytes, seed: int
 def forget() -> None:
     """Read stored catalogues anew: one was changed or deleted; names of files are not kept longer than the files."""
     load_catalogue.cache_clear()
+    formats_of.cache_clear()
     _study.cache_clear()

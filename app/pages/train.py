@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import forms
+from app.components import forms, train_options
 from app.components.estimate import MEASURING, render_estimate, render_unknown
 from app.components.events import listen
 from app.components.html import alert, button, empty, escape, page_head, panel, table
@@ -45,7 +45,7 @@ DEVICES = (
 ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
 HUB_NAME = "hub_name"
 FLAGS = ("class_balanced",)
-WORDS = ("wavelet", "gains", "activation", "fit", "augment", "device")
+WORDS = ("wavelet", "gains", "activation", "fit", "augment", "device", *train_options.WORDS)
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]])
             term="optional",
             hint="What this training and its model are called in lists.",
         )
-        + _advanced()
+        + _advanced(ready)
         + '<button class="button button-primary button-wide" type="submit" id="train-start">Start training</button>'
         + "</form>"
     )
@@ -297,7 +297,7 @@ def _hub_field(backbones: list[dict[str, Any]]) -> str:
     return f'<details class="fold" id="hub-network">{summary}{field}</details>'
 
 
-def _advanced() -> str:
+def _advanced(datasets: list[dict[str, Any]]) -> str:
     number, select = forms.number, forms.select
     adapter = number(
         "rank",
@@ -345,5 +345,6 @@ def _advanced() -> str:
         '<details class="fold" id="advanced"><summary>Advanced</summary>'
         f'<fieldset class="grid-2" data-methods="{ADAPTERS}"><legend>Adapter</legend>{adapter}</fieldset>'
         f'<fieldset class="grid-2" data-methods="{SUBBANDS}"><legend>Scales of detail</legend>{subbands}</fieldset>'
+        f"{train_options.render_dicom(datasets)}{train_options.render_answers(datasets)}"
         f'<fieldset class="grid-2"><legend>Training</legend>{training}</fieldset>{balanced}</details>'
     )

@@ -26,7 +26,7 @@ from backend.api.schemas import (
     Problem,
     upload_body,
 )
-from backend.catalogues import Study
+from backend.catalogues import Study, formats_of
 from backend.db import Dataset
 from backend.intake import Intake
 from backend.masks import masks_of
@@ -249,6 +249,7 @@ def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
             "images": dataset.images,
             "classes": dataset.classes,
             "layout": dataset.layout,
+            "formats": formats_of(intake.catalogue_file(dataset)) if dataset.state == "ready" else (),
             "passed_over": dataset.passed_over,
             "progress": CheckProgress(done=progress[0], total=progress[1]) if progress else None,
             "error": Problem(**dataset.error) if dataset.error else None,

@@ -107,6 +107,7 @@ class DatasetOut(BaseModel):
     images: int
     classes: list[ClassCount]
     layout: str | None
+    formats: list[str] = Field(default=[], description="of its images, e.g. PNG, DICOM; known once it is ready")
     passed_over: int
     progress: CheckProgress | None
     error: Problem | None

@@ -167,6 +167,18 @@ def test_every_option_says_in_plain_words_what_it_does() -> None:
             assert described and described[1] in hints, field
 
 
+def test_options_of_dicom_and_of_two_classes_belong_to_the_data_sets_that_have_them() -> None:
+    dicom = dataset(id="d2", formats=["DICOM"], classes=[{"name": name, "count": 2} for name in "abc"])
+    html = train.render_form([dataset(), dicom], [])
+    frames = re.search(r'data-sets="([^"]*)"><legend>DICOM', html)
+    point = re.search(r'data-sets="([^"]*)"><div class="field"><label for="f-operating_point"', html)
+    assert frames and frames[1] == "d2" and point and point[1] == "d1"
+    alone = train.render_form([dataset()], [])
+    assert 'name="frames"' not in alone and 'name="coverage"' in alone and 'name="patient_rule"' in alone
+    values = {"frames": "all", "window": "2", "operating_point": "cost=5", "coverage": "0.95", "patient_rule": "worst"}
+    assert train.read_order(values)["recipe"] == values | {"window": 2, "coverage": 0.95}
+
+
 def test_no_two_fields_of_the_document_have_one_id() -> None:
     parts = everything()
     fields = parts["form"] + parts["picker"] + parts["choice"] + parts["here"] + data.UPLOAD

@@ -371,3 +371,7 @@ def test_batches_go_after_some_days(http: Any, model: str) -> None:
         os.utime(path, (path.stat().st_mtime - long_ago,) * 2)
     batches.sweep()
     assert http.get(old).status_code == 404 and http.get(fresh).status_code == 200
+
+
+def test_a_data_set_says_which_formats_it_holds(http: Any) -> None:
+    assert http.get(f"{API}/datasets").json()["items"][-1]["formats"] == ["PNG"]
