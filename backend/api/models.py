@@ -34,8 +34,7 @@ from backend.uploads import receive
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
-from wara.imaging.deidentify import header_identifiers
-from wara.imaging.names_in_paths import safe_path
+from wara.imaging.deidentify import safe_name
 from wara.training.outputs import read_card_page
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
@@ -193,7 +192,7 @@ def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes | InputError]]
         named = ((file.name, file.path.read_bytes()) for file in files)
     for name, data in named:
         # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
-        yield (safe_path(name, header_identifiers(data, name)) if isinstance(data, bytes) else name), data
+        yield (safe_name(data, name) if isinstance(data, bytes) else name), data
 
 
 def _unpacked(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
