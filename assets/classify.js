@@ -7,6 +7,7 @@
   const MOST_FILES = 64, MOST_BYTES = 64e6; // of one request
   const ASKED_MS = 1500; // about how long a request may take, so that progress is seen
   const AGAIN_MS = 3000, POLL_MS = 1000, TOLD_MS = 2000;
+  const LOST_MS = 10000; // an answer of the page's own that takes longer does not come any more
   const OPEN = ["receiving", "running"];
 
   const get = (path) => send(path, null, { method: "GET" });
@@ -34,14 +35,24 @@
     const part = (name) => element.querySelector(`[data-part=${name}]`);
     const line = meter(part("meter"));
     let control = null; // of what is under way
-    let told = 0;
+    let told = 0, step = 0;
     const model = () => document.querySelector("#f-model")?.value;
     const path = (batch) => `/batches/${encodeURIComponent(batch.id)}`;
-    // Python shows the batch as it is now; while it is under way, not more often than every other second.
-    function tell(batch, over) {
-      if (!over && Date.now() - told < TOLD_MS) return;
+    // Python shows the batch as it is now; while it is under way, not more often than every other second. Each showing
+    // is waited for before the next is asked for: Python's answers may overtake each other, and the last must stay.
+    const shown = () => step === 0 || document.querySelector(`#classify-results [data-step="${step}"]`) !== null;
+    function tell(batch) {
+      const since = Date.now() - told;
+      if (since >= (shown() ? TOLD_MS : LOST_MS)) show(batch.id, false);
+    }
+    async function tellEnd(id) {
+      while (!shown() && Date.now() - told < LOST_MS) await pause(50);
+      show(id, true);
+    }
+    function show(id, over) {
       told = Date.now();
-      trigger(event, { id: batch.id, local: files.length > 0, over });
+      step += 1;
+      trigger(event, { id, local: files.length > 0, over, step });
     }
     const far = (batch) => line.show(batch.done / batch.total, `${count(batch.done)} of ${plural(batch.total, "image")} classified`);
 
@@ -60,7 +71,7 @@
         if (error.body?.code === "stopped") line.idle();
         else line.fail(error instanceof Problem ? error.message : "The browser could not read these files. Choose them again.");
       } finally {
-        if (batch) trigger(event, { id: batch.id, local: files.length > 0, over: true });
+        if (batch) await tellEnd(batch.id);
         control = null;
         element.firstElementChild.removeAttribute("aria-busy");
         for (const name of ["images", "folder", "zip"]) part(name).value = "";
@@ -103,7 +114,7 @@
         const spent = performance.now() - began;
         if (spent > 2 * ASKED_MS) most = Math.max(1, Math.floor(some / 2));
         else if (spent < ASKED_MS) most = Math.min(MOST_FILES, most * 2);
-        if (due.length) tell(now, false);
+        if (due.length) tell(now);
       }
     });
     async function sendSome(batch, some, signal) {
@@ -130,7 +141,7 @@
     async function watch(batch, signal) {
       for (let now = batch; now.state === "running"; now = await get(path(now))) {
         far(now);
-        tell(now, false);
+        tell(now);
         await pause(POLL_MS);
         if (signal.aborted) return;
       }
@@ -161,7 +172,7 @@
       holdFiles([]);
       remember(batch.id);
       if (batch.state === "running" && model()) run(async (signal, begun) => { begun(batch); await watch(batch, signal); });
-      else trigger(event, { id: batch.id, local: false, over: true });
+      else await tellEnd(batch.id);
     };
 
     function take(found) {
@@ -175,7 +186,7 @@
       const id = remembered();
       control?.abort();
       if (id) await send(`/batches/${encodeURIComponent(id)}/cancel`, null).catch(() => null);
-      if (id) trigger(event, { id, local: files.length > 0, over: true });
+      if (id) await tellEnd(id);
     });
     classifyFrom = async (list) => {
       try {

@@ -27,6 +27,7 @@ def render_results(
     patients: dict[str, Any] | None = None,
     local: bool = True,
     moving: bool = False,
+    step: int = 0,
 ) -> str:
     """A batch: its sums, its first images, and the tables to keep.
 
@@ -37,12 +38,14 @@ def render_results(
         patients: the first answers for patients, where some have several images.
         local: whether this browser holds the images, so that they can be shown and explained.
         moving: whether more answers are on their way.
+        step: which of its askings this answers, so that the page knows when it has been shown.
     """
     why = model["id"] if model and local and not moving and model["method"] in WITH_ADAPTER else None
     shown = "".join(_render_item(row, batch["classes"], why) for row in rows)
     with_model = escape(batch["model_name"]) + (f" ({escape(backbone_name(model))})" if model else ", deleted since")
     return (
-        f'<section data-state="{"busy" if moving else "ready"}"><div class="title-row"><div role="status">'
+        f'<section data-state="{"busy" if moving else "ready"}" data-step="{step}"><div class="title-row">'
+        f'<div role="status">'
         f'<h2 class="big">{head_of(batch)}</h2><p class="facts">with {with_model}</p></div>'
         f'<div class="meter-buttons">{_tables(batch)}</div></div>{_standing(batch, model, moving)}'
         f'{_sums(batch)}{_patients(batch, patients)}<ul class="results">{shown}</ul>{_more(batch, len(rows), moving)}'

@@ -83,11 +83,13 @@ def build(backend: Backend) -> dict[str, Any]:
         patients = await backend.batch_patients(now["id"]) if batch["several"] and not moving else None
         moving = moving and batch["state"] in OPEN_STATES
         model = models.get(batch["model_id"])
-        return render_results(batch, rows, model, patients=patients, local=now["local"], moving=moving)
+        seen = {"local": now["local"], "moving": moving, "step": now["step"]}
+        return render_results(batch, rows, model, patients=patients, **seen)
 
     async def classified(event: gr.EventData) -> tuple[Any, ...]:
         data = dict(event._data or {})
-        now = {"id": str(data.get("id")), "limit": PAGE, "local": bool(data.get("local"))}
+        local, step = bool(data.get("local")), int(data.get("step") or 0)
+        now = {"id": str(data.get("id")), "limit": PAGE, "local": local, "step": step}
         over = bool(data.get("over"))
         page = await view(now, moving=not over)
         return page, now, render_earlier(await backend.batches()) if over else gr.skip()
