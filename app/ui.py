@@ -20,7 +20,7 @@ from app.pages import analyse, classify, data, models, train
 PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
 PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
 STATIC = "/studio"
-SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js")
+SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js", "exports.js")
 STYLES = ("style.css", "results.css")
 
 

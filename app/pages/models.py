@@ -13,6 +13,7 @@ from app.components import confusion, operating
 from app.components import format as words
 from app.components.charts import whisker
 from app.components.events import listen
+from app.components.exports import render_exports
 from app.components.html import alert, button, empty, escape, icon, page_head, panel, stacked, table
 from app.components.job import backbone_name
 from app.components.results import (
@@ -52,14 +53,15 @@ def build(backend: Backend) -> dict[str, Any]:
         matrix = panel(elem_id="results-confusion", wire=act_on)
         images = panel(elem_id="results-images", wire=act_on)
         rest = panel(elem_id="results-rest")
+        exports = panel(elem_id="results-exports", wire="studio.exports(element)")
     comparison = panel(elem_id="models-comparison", wire=act_on)
     with gr.Column(elem_id="models-card", visible=False) as card_box:
         card_head = panel(elem_id="models-card-head", wire=act_on)
         card = gr.Markdown(elem_id="models-card-text")
     seen = gr.State({})
-    outputs = [listing, box, head, curves, operating_row, form, point, matrix, images, rest, comparison, card_box,
-               card_head, card, seen]  # fmt: skip
-    closed = {box: gr.Column(visible=False), head: "", images: "", seen: {}}
+    outputs = [listing, box, head, curves, operating_row, form, point, matrix, images, rest, exports, comparison,
+               card_box, card_head, card, seen]  # fmt: skip
+    closed = {box: gr.Column(visible=False), head: "", images: "", exports: "", seen: {}}
     card_closed = {card_box: gr.Column(visible=False), card_head: "", card: ""}
 
     async def show() -> dict[Any, Any]:
@@ -76,7 +78,7 @@ def build(backend: Backend) -> dict[str, Any]:
         two = known["operating_point"] is not None
         form_now = operating.render_form(known, token) if two else ""
         return {box: gr.Column(visible=True), comparison: "", **card_closed, **shown,
-                operating_row: gr.Row(visible=two), form: form_now}  # fmt: skip
+                operating_row: gr.Row(visible=two), form: form_now, exports: _exports(model)}  # fmt: skip
 
     def at_point(model: dict[str, Any], known: dict[str, Any], criterion: str | None, token: str) -> dict[Any, Any]:
         """What depends on the operating point, or stands beside what does."""
@@ -88,7 +90,7 @@ def build(backend: Backend) -> dict[str, Any]:
             point: operating.render_point(known, model_id, criterion) if two else "",
             matrix: confusion.render_confusion(known, model_id),
             images: "",
-            rest: _rest(model, known),
+            rest: _rest(str(model["id"]), known),
             seen: {"id": model_id, "criterion": criterion, "token": token},
         }
 
@@ -190,12 +192,17 @@ def _told(sentence: str, kind: str = "error") -> str:
     return f'<div tabindex="-1" data-reveal="{secrets.token_hex(4)}">{alert(sentence, kind=kind)}</div>'
 
 
-def _rest(model: dict[str, Any], known: dict[str, Any]) -> str:
+def _rest(model_id: str, known: dict[str, Any]) -> str:
     """What stands below the images of a cell."""
     return (
-        f"<article>{confusion.render_errors(known)}{render_calibration(known, str(model['id']))}{render_doubts(known)}"
-        f"{render_subgroups(known)}{render_next(model)}</article>"
+        f"<article>{confusion.render_errors(known)}{render_calibration(known, model_id)}{render_doubts(known)}"
+        f"{render_subgroups(known)}</article>"
     )
+
+
+def _exports(model: dict[str, Any]) -> str:
+    """Files to take away, and what to do next; a change of the threshold leaves this part, and a file in the making."""
+    return f"<article>{render_exports(model)}{render_next(model)}</article>"
 
 
 def render_card_head(model_id: str, name: str, reveal: str = "") -> str:

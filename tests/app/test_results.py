@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from app.components import comparison, confusion, operating, results
+from app.components import comparison, confusion, exports, operating, results
 from app.components.curves import Curve, Mark, unit_chart
 from app.components.html import escape
 from app.pages.models import render_models
 from tests.app.support import METRIC, evaluation
 from tests.app.test_pages import HOSTILE, model
+from wara.training.methods import PEFT_METHODS
 
 DIFFERENCE = {
     "difference": -0.011, "low": -0.019, "high": -0.005, "p": 0.0004, "method": "delong", "n_images": 40,
@@ -184,3 +185,11 @@ def test_a_share_stands_where_it_belongs_on_both_axes() -> None:
     xs, ys = zip(*(map(float, pair.split(",")) for pair in points.group(1).split()), strict=True)
     assert len(xs) == 3 and xs[1] - xs[0] == pytest.approx(xs[2] - xs[1]) and ys[0] > ys[1] > ys[2]
     assert f'cx="{xs[1]:.1f}" cy="{ys[1]:.1f}"' in svg and "here at 0.50, 0.80" in svg
+
+
+def test_only_methods_with_an_adapter_offer_one_and_no_name_of_a_file_overrides_the_servers() -> None:
+    for method in ("wara", "tiny-wara", "lora", "linear-probe", "full"):
+        kinds = re.findall(r"export\?format=(\w+)", exports.render_exports(model(method=method)))
+        assert kinds == ["onnx", "merged", *(["peft"] if method in PEFT_METHODS else [])]
+    html = exports.render_exports(model(id='"><script>'))
+    assert " download" not in html and "<script" not in html

@@ -180,6 +180,56 @@ def test_a_rule_that_cannot_be_used_is_answered_in_a_sentence(studio: Studio, tr
     expect(page.locator("#point-form")).not_to_have_attribute("aria-busy", "true")
 
 
+def test_a_model_is_saved_for_other_programs_under_the_name_that_the_server_gives(
+    studio: Studio, trained: Trained
+) -> None:
+    page = opened(studio, PROBE)
+    box = page.locator("#models-exports")
+    assert box.locator("h4").all_inner_texts() == [
+        "Model card to print", "Everything, to keep or to move", "ONNX file", "Merged weights",
+    ]  # fmt: skip
+    onnx = box.locator("li", has=page.get_by_role("button", name="Save ONNX file"))
+    button = onnx.get_by_role("button")
+    with page.expect_download(timeout=TRAINING_MS) as came:
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(button).to_have_attribute("aria-busy", "true")
+        expect(onnx.get_by_role("status")).to_contain_text("Making the file")
+        # A change of the threshold meanwhile leaves the file in the making alone.
+        page.locator("#point-form select").select_option("cost")
+        expect(page.locator("#models-point")).to_contain_text("what-if")
+    assert came.value.suggested_filename == "Last_layer_of_rings-onnx.zip"
+    with zipfile.ZipFile(came.value.path()) as archive:
+        assert {"model.onnx", "model.onnx.json", "card.md"} == set(archive.namelist())
+    expect(onnx.get_by_role("status")).to_contain_text("Saved as Last_layer_of_rings-onnx.zip")
+    expect(button).to_be_focused()
+    expect(button).not_to_have_attribute("aria-busy", "true")
+
+    with page.expect_download() as whole:
+        box.get_by_role("link", name="Save everything").click()
+    assert whole.value.suggested_filename == "Last_layer_of_rings.zip"
+    with page.expect_popup() as opening:
+        box.get_by_role("link", name="Open the card to print").click()
+    expect(opening.value.locator("h1")).to_contain_text("Model card")
+    opening.value.close()
+
+
+def test_an_export_that_the_server_refuses_is_a_sentence_on_the_page(
+    studio: Studio, watch: Watch, trained: Trained
+) -> None:
+    watch.refusals_expected = True
+    page = opened(studio, WHOLE)
+    merged = page.locator("#models-exports li", has=page.get_by_role("button", name="Save merged weights"))
+    # What a model without an adapter is told where somebody asks for one: the page itself offers none.
+    button = merged.get_by_role("button")
+    button.evaluate("node => { node.dataset.export = node.dataset.export.replace('merged', 'peft'); }")
+    button.click()
+    expect(merged.get_by_role("alert")).to_contain_text("This method has no adapter (seen: full). Export it as merged")
+    expect(merged.locator("[data-part=state]")).to_be_hidden()
+    expect(button).not_to_have_attribute("aria-busy", "true")
+    studio.nothing_is_cut_off()
+
+
 def test_two_models_are_compared_by_curves_difference_and_costs(studio: Studio, trained: Trained) -> None:
     page = studio.page
     studio.open("models")
@@ -223,6 +273,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(
     expect(page.locator("#models-point")).to_contain_text("what-if")
     page.locator("table.confusion button").first.click()
     expect(page.locator("#models-cell")).to_be_visible()
+    page.locator("#models-exports [data-part=alert]").last.evaluate("node => { node.textContent = 'It is so.'; }")
     studio.nothing_is_cut_off()
     assert axe.violations(page, checker) == [], f"results, {width} px, {theme}"
     page.screenshot(path=folder / f"results-{width}-{theme}.png", full_page=True)
