@@ -272,7 +272,8 @@ class Door:
         items.sort(key=lambda item: item.file)
         passed_over.sort(key=lambda entry: entry.file)
         classes = tuple(sorted({label(name) for name in catalogue.classes}, key=natural_key))
-        return replace(catalogue.with_items(items, passed_over), classes=classes)
+        told = catalogue.from_table if self._consent.sex_and_age else ()
+        return replace(catalogue.with_items(items, passed_over), classes=classes, from_table=told)
 
     def _reason(self, reason: str) -> str:
         """Return a reason without what it quotes of a header."""

@@ -285,7 +285,7 @@ def render_subgroups(evaluation: dict[str, Any]) -> str:
         return (
             '<section class="card" id="models-subgroups"><h3>Sex and age</h3><p class="hint">Not known for these '
             "images, so nobody can say whether the model is worse for some people. Columns sex and age in the table of "
-            "labels would show it.</p></section>"
+            "labels would show it, or DICOM headers, where you agree on the page Data that both are kept.</p></section>"
         )
     classes = evaluation["classes"][:MOST_CLASSES]
     parts = [_subgroup(trait, entry, classes) for trait, entry in found.items()]

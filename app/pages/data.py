@@ -67,8 +67,9 @@ UPLOAD = f"""
       code that only this server can make; it keeps all images of one patient on one side of the split.</p>
     <label class="check" for="upload-characteristics"><input id="upload-characteristics" name="characteristics"
       type="checkbox" aria-describedby="upload-characteristics-hint"><span>Keep sex and age</span></label>
-    <p class="hint" id="upload-characteristics-hint">For results by sex and age. Ages are kept in bands of five years,
-      90 and more together. Leave it off unless you may use them.</p>
+    <p class="hint" id="upload-characteristics-hint">For results by sex and age, from the table of labels, or from DICOM
+      headers where the table does not tell. Ages are kept in bands of five years, 90 and more together. Leave it off
+      unless you may use them.</p>
   </details>
 </section>
 """

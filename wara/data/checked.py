@@ -17,6 +17,7 @@ def read_checked(path: Path) -> Catalogue:
     stored["items"] = tuple(Item(**fields) for fields in stored["items"])
     stored["passed_over"] = tuple(PassedOver(**fields) for fields in stored["passed_over"])
     stored["classes"] = tuple(stored["classes"])
+    stored["from_table"] = tuple(stored.get("from_table", ()))  # which an older one lacks
     return Catalogue(**stored)
 
 

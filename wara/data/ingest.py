@@ -23,6 +23,7 @@ from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
 from wara.imaging.text_look import CHECKED_AT, text_reason
+from wara.imaging.traits import NOTHING, Traits, read_traits
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
@@ -64,11 +65,12 @@ def ingest(
         on_progress: called with (files done, files in all), for each file and from this thread. An exception
             that it raises stops the work and leaves nothing half-written.
         keep: called from the threads with each file that was read well and its bytes; returns the bytes that are kept
-            of it, over which the digests are. An ``UnreadableImage`` that it raises passes the file over.
+            of it, over which the digests are, and whose header is asked for sex and age. An ``UnreadableImage`` that it
+            raises passes the file over.
 
     Returns:
-        The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in; and
-        the store, or None where none was asked for.
+        The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in, and of
+        sex and age what the table does not tell and DICOM headers may; and the store, or None where none was asked for.
 
     Raises:
         InputError: the disk is full (code "disk-full"); a store was asked for and no image can be read; a view that
@@ -132,7 +134,7 @@ def _decode_all(
         with quiet_decoders():
             items = iter(catalogue.items)
             for item in items:
-                waiting.append(pool.submit(_decode, source, item, size, fit, view, keep))
+                waiting.append(pool.submit(_decode, source, item, size, fit, view, keep, catalogue.from_table))
                 if len(waiting) >= threads * _AHEAD:
                     break
             done = 0
@@ -140,7 +142,7 @@ def _decode_all(
                 results = waiting.popleft().result()
                 following = next(items, None)
                 if following is not None:
-                    waiting.append(pool.submit(_decode, source, following, size, fit, view, keep))
+                    waiting.append(pool.submit(_decode, source, following, size, fit, view, keep, catalogue.from_table))
                 yield from results
                 done += 1
                 if on_progress is not None:
@@ -156,6 +158,7 @@ def _decode(
     fit: str,
     view: DicomView,
     keep: Callable[[Item, bytes], bytes] | None,
+    from_table: tuple[str, ...],
 ) -> list[_Result]:
     """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
     found: list[tuple[Item, Pixels | None]] = []
@@ -166,12 +169,16 @@ def _decode(
             images = ((None, image) for image in check_images(data, item.file, view, item.frame, CHECKED_AT))
         else:
             images = read_squares(data, item.file, size, fit, view, item.frame)
-        content = ""
+        content, traits = "", NOTHING
         # With a store a JPEG comes too small to be looked at for text, and nobody is there to be told.
         looked_at = data if size is None else None
         for square, image in images:
-            content = content or hashlib.blake2b(keep(item, data) if keep else data, digest_size=16).hexdigest()
-            found.append((_known(item, image, content, view, looked_at), square))
+            if not content:
+                kept = keep(item, data) if keep else data
+                content = hashlib.blake2b(kept, digest_size=16).hexdigest()
+                if image.format == "DICOM":
+                    traits = read_traits(kept, item.file).without(from_table)
+            found.append((_known(item, image, content, view, looked_at, traits), square))
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
@@ -179,7 +186,9 @@ def _decode(
     return [_Result(known, square, None) for known, square in found]
 
 
-def _known(item: Item, image: DecodedImage, content: str, view: DicomView, data: bytes | None) -> Item:
+def _known(
+    item: Item, image: DecodedImage, content: str, view: DicomView, data: bytes | None, traits: Traits
+) -> Item:
     """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own.
 
     With ``data``, the file's content, it is looked at for text.
@@ -205,6 +214,8 @@ def _known(item: Item, image: DecodedImage, content: str, view: DicomView, data:
         modality=image.modality,
         frame=frame,
         spacing=image.spacing,
+        sex=item.sex or traits.sex,
+        age=traits.age if item.age is None else item.age,
         text=text_reason(image, data, item.file) if data is not None else item.text,
     )
 

@@ -33,8 +33,9 @@ class Item:
         modality: of a DICOM file, e.g. "CR" or "MG" (0008,0060), known after ``ingest``.
         frame: number of the frame, from 1, where the item is one frame of a file; None where the file is one image.
         spacing: distance in mm between rows and between columns, known after ``ingest`` where the file tells it.
-        sex: as the table's column of that name writes it.
-        age: in years, from the table.
+        sex: as the table's column of that name writes it; where the table has none, M, F or O of a DICOM header that
+            was allowed to keep it (see ``wara.imaging.traits``), known after ``ingest``.
+        age: in years, from where the sex is.
         text: why text may stand in the picture, after ``ingest`` without a store: "stated" or "regions" by the header,
             "seen" by the detector; "" where nothing says so, "masked" where it was covered, None where nobody looked.
     """
@@ -88,6 +89,7 @@ class Catalogue:
         fingerprint: changes with any file, label, patient or given side (by sizes and times, or a zip's
             checksums); stays the same through ``ingest``. Says whether stored pixels are still valid.
         digest: hash of the content and labels alone, the same on every machine; None before ``ingest``.
+        from_table: which of "sex" and "age" the table of labels tells; headers are not asked for these.
     """
 
     items: tuple[Item, ...]
@@ -96,6 +98,7 @@ class Catalogue:
     layout: str
     fingerprint: str
     digest: str | None = None
+    from_table: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return images by given side and class; everything under "all" where no sides are given."""

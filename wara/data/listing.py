@@ -60,12 +60,14 @@ def read_catalogue(source: Source, labels: Path | str | None = None, mapping: Ma
     if not items:
         raise _nothing(source, names, passed_over)
     items = sorted(items, key=lambda item: item.file)
+    told = [("sex", any(item.sex for item in items)), ("age", any(item.age is not None for item in items))]
     return Catalogue(
         items=tuple(items),
         classes=class_names(items),
         passed_over=tuple(sorted(passed_over, key=lambda entry: entry.file)),
         layout=layout,
         fingerprint=fingerprint_of(source, items),
+        from_table=tuple(trait for trait, known in told if known),
     )
 
 

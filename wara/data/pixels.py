@@ -221,6 +221,7 @@ def _header(catalogue: Catalogue, fit: str, view: DicomView) -> dict[str, Any]:
         "digest": catalogue.digest,
         "layout": catalogue.layout,
         "classes": list(catalogue.classes),
+        "from_table": list(catalogue.from_table),
         "items": [list(asdict(item).values()) for item in catalogue.items],
         "passed_over": [[entry.file, entry.reason] for entry in catalogue.passed_over],
     }
@@ -234,6 +235,7 @@ def _catalogue(header: dict[str, Any]) -> Catalogue:
         layout=header["layout"],
         fingerprint=header["fingerprint"],
         digest=header["digest"],
+        from_table=tuple(header.get("from_table", ())),
     )
 
 

@@ -171,10 +171,19 @@ def _notes(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
     if report["patients"] is not None and any(item.patient is None for item in catalogue.items):
         missing = sum(item.patient is None for item in catalogue.items)
         found.append(f"{number(missing, 'image')} without a patient number: each counts as a patient of its own.")
+    found += _trait_notes(catalogue)
     tiny = sum(min(item.width, item.height) < _TINY for item in catalogue.items if item.width and item.height)
     if tiny:
         found.append(f"{number(tiny, 'image')} smaller than {_TINY} pixels a side: they hold little to learn from.")
     return found
+
+
+def _trait_notes(catalogue: Catalogue) -> list[str]:
+    """Say where sex and age come from, where they could come from two places."""
+    if not catalogue.from_table or all(item.format != "DICOM" for item in catalogue.items):
+        return []
+    told, it = " and ".join(catalogue.from_table), "it" if len(catalogue.from_table) == 1 else "them"
+    return [f"The table of labels tells {told}: what DICOM headers say of {it} is not used."]
 
 
 def _copy_warnings(copies: list[dict[str, Any]]) -> list[str]:

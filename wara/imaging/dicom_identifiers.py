@@ -58,15 +58,19 @@ def age_band(dataset: Dataset, years: int) -> int | None:
         dataset: the header as it came.
         years: width of a band.
     """
-    stated = _AGE.fullmatch(str(dataset.get("PatientAge") or "").strip())
-    if stated:
-        age = int(int(stated[1]) / _PER_YEAR[stated[2]])
-    else:
+    age = stated_age(dataset)
+    if age is None:
         born, examined = _day(dataset, "PatientBirthDate"), _day(dataset, "StudyDate")
         if born is None or examined is None or examined < born:
             return None
         age = examined.year - born.year - ((examined.month, examined.day) < (born.month, born.day))
     return OLDEST_BAND if age >= OLDEST_BAND else age // years * years
+
+
+def stated_age(dataset: Dataset) -> int | None:
+    """Return PatientAge in whole years, or None where the header has none."""
+    stated = _AGE.fullmatch(str(dataset.get("PatientAge") or "").strip())
+    return int(int(stated[1]) / _PER_YEAR[stated[2]]) if stated else None
 
 
 def _day(dataset: Dataset, keyword: str) -> date | None:
