@@ -83,8 +83,14 @@ def _close_api(app: FastAPI) -> None:
     known = list(app.routes)
 
     async def nothing_here(request: Request) -> Response:
-        partly = any(route.matches(request.scope)[0] is Match.PARTIAL for route in known)
-        raise HTTPException(405 if partly else 404)
+        def takes(method: str) -> bool:
+            scope = {**request.scope, "method": method}
+            return any(route.matches(scope)[0] is Match.FULL for route in known)
+
+        methods = [method for method in METHODS if takes(method)]
+        if not methods:
+            raise HTTPException(404)
+        raise HTTPException(405, headers={"Allow": ", ".join(methods)})  # RFC 9110, 15.5.6
 
     app.router.routes.append(Route("/api/{rest:path}", nothing_here, methods=METHODS, include_in_schema=False))
 

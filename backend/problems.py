@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from wara.errors import InputError
 
 MEDIA_TYPE = "application/problem+json"
+_SHOWN_PATH = 200
 FULL_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = logging.getLogger("backend")
@@ -151,9 +152,10 @@ def problem_of(error: Exception) -> dict[str, Any]:
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
 
-    async def answer(_: Request, error: Exception) -> JSONResponse:
-        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
-        return problem_response(problem_of(error), headers)
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException):
+            return problem_response(as_problem(_http(error, request)), dict(error.headers or {}))
+        return problem_response(problem_of(error))
 
     for kind in (InputError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, answer)
@@ -198,14 +200,24 @@ def _validation(error: RequestValidationError) -> RequestRefused:
     )
 
 
-def _http(error: HTTPException) -> RequestRefused:
+def _http(error: HTTPException, request: Request | None = None) -> RequestRefused:
+    """Return an error of the framework as a refusal; with the request also the address seen, as it was asked for."""
     phrase = HTTPStatus(error.status_code).phrase
     known = {
         404: ("There is nothing at this address", "Check the address; /api/docs lists all of them.", "not-found"),
-        405: ("This address does not take this method", "See /api/docs for what it takes.", "method-not-allowed"),
+        405: ("This address does not take this method", _allowed(error), "method-not-allowed"),
         413: ("The request is too large", "Send less at once, or raise WARA_MAX_UPLOAD_MB.", "upload-too-large"),
     }
     what, remedy, code = known.get(
         error.status_code, (str(error.detail) or phrase, "See /api/docs.", phrase.lower().replace(" ", "-"))
     )
-    return RequestRefused(error.status_code, what, remedy=remedy, code=code)
+    path = "" if request is None else str(request.scope["path"])[:_SHOWN_PATH]
+    seen = None if request is None else {404: path, 405: f"{request.method} {path}"}.get(error.status_code)
+    return RequestRefused(error.status_code, what, seen=seen, remedy=remedy, code=code)
+
+
+def _allowed(error: HTTPException) -> str:
+    methods = (error.headers or {}).get("Allow", "")
+    if not methods:
+        return "See /api/docs for what it takes."
+    return f"Use {methods.replace(', ', ' or ')}; /api/docs says more."

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from wara.data.groups import group_items, groups_by_class
 from wara.data.items import Catalogue, PassedOver
 from wara.data.split import sides_to_make
+from wara.data.words import number
 from wara.errors import InputError
 
+_SHOWN_REASONS = 3
 _PURPOSE = {"train": "training", "val": "choosing the best moment", "test": "the final test"}
 
 
@@ -36,7 +38,7 @@ def require_trainable(catalogue: Catalogue) -> None:
         if counts[name] == 0:
             raise InputError(
                 "A class has no image that can be read",
-                seen=name,
+                seen=f"{name}{_why(name, catalogue.passed_over)}",
                 remedy="Add readable images of this class, or take its folder (or rows) out.",
                 code="class-empty",
             )
@@ -100,6 +102,17 @@ def nothing_readable(passed_over: Sequence[PassedOver]) -> InputError:
         remedy="Choose a folder of PNG, JPEG, TIFF, WebP, BMP or DICOM images.",
         code="nothing-readable",
     )
+
+
+def _why(label: str, passed_over: Sequence[PassedOver]) -> str:
+    """Return the reasons why files of a class are not used, each with its count, most frequent first."""
+    reasons = Counter(entry.reason for entry in passed_over if entry.label == label).most_common()
+    if not reasons:
+        return ""
+    told = [f"{reason} ({count:,})" for reason, count in reasons[:_SHOWN_REASONS]]
+    if rest := sum(count for _, count in reasons[_SHOWN_REASONS:]):
+        told.append(f"other reasons ({rest:,})")
+    return f", {number(sum(count for _, count in reasons), 'file')} passed over: {'; '.join(told)}"
 
 
 def _and(words: Sequence[str]) -> str:

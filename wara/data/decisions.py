@@ -84,8 +84,8 @@ def apply_decisions(catalogue: Catalogue, decisions: Sequence[Decision]) -> Cata
                 if name not in items:
                     continue
                 if decision.fix == DROP:
-                    del items[name]
-                    left_out.append(PassedOver(name, f"left out by a decision ({decision.finding})"))
+                    reason = f"left out by a decision ({decision.finding})"
+                    left_out.append(PassedOver(name, reason, items.pop(name).label))
                 else:
                     items[name] = _changed(items[name], decision.fix, value)
     kept = list(items.values())

@@ -222,7 +222,7 @@ def _known(
 
 def _finished(catalogue: Catalogue, outcomes: list[tuple[Item, str | None]]) -> Catalogue:
     items = [item for item, reason in outcomes if reason is None]
-    unreadable = [PassedOver(item.file, reason) for item, reason in outcomes if reason is not None]
+    unreadable = [PassedOver(item.file, reason, item.label) for item, reason in outcomes if reason is not None]
     passed_over = sorted([*catalogue.passed_over, *unreadable], key=lambda entry: entry.file)
     return replace(catalogue.with_items(items, passed_over), digest=content_digest(items))
 

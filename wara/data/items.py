@@ -71,10 +71,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """One file that is not used, and why, in plain words."""
+    """One file that is not used, and why, in plain words; its class, where it has one and that is still known."""
 
     file: str
     reason: str
+    label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
         backbone.model.requires_grad_(False)
         backbone.model.get_submodule(backbone.head).requires_grad_(True)
         return backbone.model
+    _require_rank(backbone, recipe.rank)
     try:
         config = _peft_config(backbone, recipe)
         model = cast(nn.Module, peft.get_peft_model(backbone.model, config))
@@ -39,6 +40,21 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
         return model
     except AdapterError as error:
         raise InputError(str(error), remedy="Change the option and start again.", code="recipe-adapter") from error
+
+
+def _require_rank(backbone: Backbone, rank: int) -> None:
+    """Refuse a rank that one of the adapted layers does not allow, in words that need no layer's name."""
+    largest = min(
+        min(m.in_features, m.out_features)
+        for name, m in backbone.model.named_modules()
+        if name.endswith("qkv") and isinstance(m, nn.Linear)  # there is one: checked when the backbone was loaded
+    )
+    if rank > largest:
+        raise InputError(
+            "The rank is too large for this model", seen=rank,
+            remedy=f"Use a rank of 1 to {largest}: the adapted layers of {backbone.name} have {largest} channels "
+            "where they are narrowest.", code="recipe-adapter",
+        )  # fmt: skip
 
 
 def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
@@ -52,13 +68,6 @@ def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
         return WaraConfig(**shared)
     if recipe.method == "tiny-wara":
         return TinyWaraConfig(u=recipe.u, projection_seed=recipe.projection_seed, **shared)
-    smallest = min(
-        min(m.in_features, m.out_features)
-        for name, m in backbone.model.named_modules()
-        if name.endswith("qkv") and isinstance(m, nn.Linear)  # there is one: checked when the backbone was loaded
-    )
-    if recipe.rank > smallest:
-        raise AdapterError(f"rank={recipe.rank} is larger than the adapted layers allow. Use 1 to {smallest}")
     return peft.LoraConfig(
         r=recipe.rank, lora_alpha=recipe.scaling_alpha, lora_dropout=recipe.dropout, target_modules=["qkv"],
         modules_to_save=heads,

@@ -220,9 +220,14 @@ def test_an_upload_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_a_404_in_words(studio: Studio, path: str, code: str) -> None:
-    assert_problem(studio.http.get(API + path), 404, code)
+    problem = assert_problem(studio.http.get(API + path), 404, code)
+    assert problem["seen"] in (f"{API}/nothing", "none")
 
 
 def test_a_wrong_method_is_a_405(studio: Studio) -> None:
     answer = studio.http.put(f"{API}/health")
-    assert_problem(answer, 405, "method-not-allowed")
+    problem = assert_problem(answer, 405, "method-not-allowed")
+    assert problem["seen"] == f"PUT {API}/health" and problem["remedy"].startswith("Use GET; ")
+    assert answer.headers["allow"] == "GET"
+    answer = studio.http.patch(f"{API}/models/{'x' * 300}")
+    assert answer.headers["allow"] == "GET, DELETE" and len(answer.json()["seen"]) < 210

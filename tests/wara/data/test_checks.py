@@ -80,12 +80,18 @@ def test_a_given_split_without_training_is_refused(catalogue):
 
 def test_a_class_that_lost_all_its_images_is_named(folder, png):
     root = folder(
-        {**{f"{name}/{n}.png": png(n + ord(name)) for name in "ab" for n in range(4)}, "lost/1.png": b"text\n"}
+        {f"{name}/{n}.png": png(n + ord(name)) for name in "ab" for n in range(4)}
+        | {"lost/1.png": b"text\n", "lost/2.png": b"text\n", "lost/3.png": b"", "lost/4.png": png(1)[:-30]}
+        | {"lost/5.png": b"GIF89a" + bytes(30), "a/9.png": b"text\n"}
     )
     with open_source(root) as source:
         decoded, _ = ingest(source, read_catalogue(source))
     error = _refusal(decoded)
-    assert (error.what, error.seen, error.code) == ("A class has no image that can be read", "lost", "class-empty")
+    assert (error.what, error.code) == ("A class has no image that can be read", "class-empty")
+    assert error.seen == (
+        "lost, 5 files passed over: The file is a text file, not an image (2); The file is empty (1); "
+        "The PNG file is cut short (1); other reasons (1)"
+    )
 
 
 @pytest.mark.parametrize(
