@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from wara.imaging import check_images
 from wara.imaging.burned_in import Box, declared_text, outside
-from wara.imaging.text_detector import find_text, may_hold_text
+from wara.imaging.text_detector import _opening, find_text, may_hold_text
 from wara.imaging.text_look import CHECKED_AT, look_at, text_reason
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -115,3 +116,18 @@ def test_a_jpeg_at_a_reduced_scale_is_looked_at_again_where_its_rows_may_be_text
     [image] = check_images(empty, "a", at_least=CHECKED_AT)
     assert not may_hold_text(image.pixels)
     assert text_reason(image, empty, "a") == ""
+
+
+@pytest.mark.parametrize("width", [7, 9, 27])
+@pytest.mark.parametrize("shape", [(50, 224), (3, 40), (1, 5), (64, 7)])
+def test_the_quick_opening_is_that_of_scipy(shape, width):
+    grey = ndimage.uniform_filter(np.random.default_rng(width).integers(0, 256, shape, dtype=np.uint8), 3)
+    assert np.array_equal(_opening(grey, width), ndimage.grey_opening(grey, size=(width, width)))
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 1 << 20])
+def test_the_rows_that_are_looked_at_together_change_nothing(monkeypatch, at_once):
+    page = write(write(tissue(), "DOE JANE", (8, 6), 11), "DOE JANE", (380, 360), 28)
+    before = find_text(page)
+    monkeypatch.setattr("wara.imaging.text_detector._NEAR", at_once)
+    assert find_text(page) == before != []
