@@ -278,7 +278,9 @@ class Intake(Places):
                 self.storage.settle(dataset_id)
         except IntegrityError as error:
             with self.database.session() as session:
-                raise already_here(session, content_digest(manifest, labels)) from error
+                sent = session.get(Dataset, dataset_id)
+                band = None if sent is None else sent.age_band
+                raise already_here(session, content_digest(manifest, labels), band) from error
 
     def _discard(self, dataset_id: str) -> None:
         with self.database.session() as session:

@@ -29,8 +29,14 @@ def refuse_in_use(session: Session, dataset_id: str) -> None:
         )
 
 
-def already_here(session: Session, digest: str) -> RequestRefused:
-    """Return the 409 for content that another data set holds."""
+def already_here(session: Session, digest: str, age_band: int | None) -> RequestRefused:
+    """Return the 409 for content that another data set holds.
+
+    Args:
+        session: of the database.
+        digest: of the content.
+        age_band: what the sender agreed to now; where the other data set was taken in otherwise, that is said.
+    """
     existing = session.scalars(select(Dataset).where(Dataset.digest == digest)).one_or_none()
     if existing is None:
         return RequestRefused(
@@ -39,14 +45,22 @@ def already_here(session: Session, digest: str) -> RequestRefused:
             remedy="Upload it once more.",
             code="dataset-deleted",
         )
+    remedy = "Use the one that is here; the second copy was not kept."
+    if existing.age_band != age_band:
+        now, then = _kept(age_band), _kept(existing.age_band)
+        remedy += f" It was taken in {then}; to have it {now}, delete it and upload it again."
     return RequestRefused(
         409,
         "This data set is already here",
         seen=existing.name,
-        remedy="Use the one that is here; the second copy was not kept.",
+        remedy=remedy,
         code="dataset-exists",
         existing=existing.id,
     )
+
+
+def _kept(age_band: int | None) -> str:
+    return "without sex and age" if age_band is None else f"with sex and ages in bands of {age_band} years"
 
 
 def asked() -> InputError:

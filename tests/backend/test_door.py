@@ -132,6 +132,19 @@ def test_the_agreement_may_come_with_a_resumable_upload(studio: Studio, settings
         assert session.get_one(Dataset, dataset).age_band == 5
 
 
+def test_the_same_upload_under_another_agreement_is_told_what_the_first_one_kept(studio: Studio) -> None:
+    first = studio.ready(study(5))
+    problem = assert_problem(studio.upload(study(5), age_band="5"), 409, "dataset-exists")
+    assert problem["remedy"].endswith(
+        "It was taken in without sex and age; to have it with sex and ages in bands of 5 years, delete it and upload "
+        "it again."
+    )
+    studio.http.delete(f"{API}/datasets/{first['id']}")
+    studio.ready(study(5), age_band="5")
+    problem = assert_problem(studio.upload(study(5)), 409, "dataset-exists")
+    assert "It was taken in with sex and ages in bands of 5 years; to have it without" in problem["remedy"]
+
+
 def test_a_width_of_ages_that_is_not_offered_is_refused_and_nothing_is_kept(studio: Studio) -> None:
     assert_problem(studio.upload(study(2), age_band="7"), 422, "age-band")
     assert studio.http.get(f"{API}/datasets").json()["items"] == []
