@@ -161,6 +161,22 @@ def test_sex_and_age_of_a_table_go_the_same_way(studio: Studio, settings: Settin
     assert table.splitlines()[0] == ("file,label,patient,sex,age" if band else "file,label,patient")
 
 
+@pytest.mark.parametrize("band", ["", "10"])
+def test_sex_and_age_of_a_mapped_table_go_the_same_way(studio: Studio, settings: Settings, band: str) -> None:
+    rows = ["Scan;Diagnosis;MRN;Gender;Age", *(f"{n}.png;{'ab'[n % 2]};{n};f;{30 + n}" for n in range(12))]
+    files = {f"s/{n}.png": png(n) for n in range(12)} | {"s/list.csv": "\n".join(rows).encode()}
+    found = studio.upload(files, age_band=band).json()
+    columns = {"file": "Scan", "label": "Diagnosis", "patient": "MRN"}
+    for _ in range(2):  # what came, then what is kept of it
+        assert put(studio, found, source="table", table="list.csv", columns=columns).status_code == 202
+        assert studio.checked(found["id"])["status"] == "ready"
+        items = catalogue(settings, found)["items"]
+        assert {(item["sex"], item["age"]) for item in items} == (
+            {("f", 30.0), ("f", 40.0)} if band else {(None, None)}
+        )
+    assert catalogue(settings, found)["from_table"] == (["sex", "age"] if band else [])
+
+
 def test_a_finer_label_of_the_table_stays_and_can_be_chosen_later(studio: Studio, settings: Settings) -> None:
     rows = [["Scan", "Diagnosis", "subtype", "MRN", "Name", "site"]]
     rows += [[f"s{n}.png", "xy"[n % 2], ["p", "q", "r"][n % 3], 4000 + n, "Plantagenet", n % 9] for n in range(24)]

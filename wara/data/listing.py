@@ -12,6 +12,7 @@ from wara.data.grids import is_table_name
 from wara.data.items import Catalogue, Item, PassedOver, class_names, frame_name_parts
 from wara.data.mapping import Mapping
 from wara.data.mapping_preview import open_reader
+from wara.data.mapping_read import Reading
 from wara.data.patients import patient_code
 from wara.data.sources import Source
 from wara.data.tables import Row, find_table, parse_table, resolve_files
@@ -87,9 +88,13 @@ def _from_mapping(
             remedy="Say in another way where the labels come from.",
             code="mapping-nothing",
         )
-    items = [Item(reading.file, reading.label or "", reading.patient, reading.split) for reading in used]
+    items = [_mapped(reading, *reader.traits.get(reading.file, (None, None))) for reading in used]
     layout = from_folders(reader.images)[0] if mapping.source == "folders" else mapping.source
     return layout, items, passed_over
+
+
+def _mapped(reading: Reading, sex: str | None, age: float | None) -> Item:
+    return Item(reading.file, reading.label or "", reading.patient, reading.split, sex=sex, age=age)
 
 
 def _from_table(source: Source, names: list[str], rows: list[Row], table: str) -> tuple[list[Item], list[PassedOver]]:

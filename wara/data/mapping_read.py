@@ -16,6 +16,7 @@ from wara.data.mapping import Mapping
 from wara.data.matching import FileIndex
 from wara.data.patients import patient_code
 from wara.data.patterns import EXAMPLE, NamePattern
+from wara.data.table_traits import table_traits
 from wara.data.words import split_of
 from wara.errors import InputError
 from wara.imaging.formats import is_image_name
@@ -96,8 +97,11 @@ class Reader:
         self._require_complete(grid)
         self._require_kept(grid)
         self._table: dict[str, _Facts] | None = None
+        self.traits: dict[str, tuple[str | None, float | None]] = {}
         if grid is not None:
-            self._table = self._read_table(grid, FileIndex(self.images, prefix, table))
+            index = FileIndex(self.images, prefix, table)
+            self._table = self._read_table(grid, index)
+            self.traits = table_traits(grid, index, mapping.columns["file"], mapping.columns.values())
         self._folders = self._read_folders() if mapping.source == "folders" else {}
         self._split_folders = mapping.source != "table" and _tops_are_sides(self.images)
 
@@ -254,7 +258,6 @@ class Reader:
         why = f"its DICOM header has no {self._label_tag}" + (", or none that was kept" if self._kept else "")
         reason = None if label else why
         return _Facts(label, values.get(patient_tag), reason=reason)
-
 
     def _tags(self, name: str, wanted: list[str]) -> dict[str, str] | None:
         """Return values of a header, those first that were kept of the former one; None where it is not DICOM."""

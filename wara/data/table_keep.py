@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from wara.data.grids import Grid
 from wara.data.patients import patient_code
+from wara.data.table_traits import AGE, LONGEST_SEX, SEX
 from wara.data.tables import age_in_years
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent
@@ -25,8 +26,6 @@ ROLES = ("file", "label", "patient", "split")
 MOST_VALUES = 100
 FEWEST_PATIENTS = 5
 _LONGEST_VALUE = 60
-_SEX = frozenset(("sex", "gender", "geschlecht", "sexe", "sexo", "sesso"))
-_AGE = frozenset(("age", "alter", "edad", "eta", "idade"))
 # Words of a column's name that say that it may tell who somebody is: whole ones, and parts of long ones.
 _IDENTIFYING = (
     "id ids nr no num number mrn pid uid uuid dob ssn nhs nom nome code name names time day date data ort plz zip city "
@@ -125,14 +124,14 @@ def singles_out(values: Sequence[str], patients: Sequence[str]) -> bool:
 def _further(name: str, values: list[str], patients: list[str] | None, consent: Consent) -> list[str] | None:
     """Return what is kept of a column that is none of the roles, or None."""
     folded = name.strip().casefold()
-    if folded in _SEX:
-        return [value if len(value) <= 12 else "" for value in values] if consent.sex_and_age else None
-    if folded in _AGE:
+    if folded in SEX:
+        return [value if len(value) <= LONGEST_SEX else "" for value in values] if consent.sex_and_age else None
+    if folded in AGE:
         return [_banded(value, consent) for value in values] if consent.sex_and_age else None
     if patients is None or not any(values) or any(len(value) > _LONGEST_VALUE for value in values):
         return None
     words = set(re.findall(r"[^\W\d_]+", folded))
-    if may_identify(name) or words & (_SEX | _AGE) or singles_out(values, patients):
+    if may_identify(name) or words & (SEX | AGE) or singles_out(values, patients):
         return None
     return values
 

@@ -8,6 +8,7 @@ import pydicom
 from pydicom.data import get_testdata_file
 
 from wara.data import PixelStore, data_report, ingest, open_source, read_catalogue
+from wara.data.mapping import Mapping
 from wara.imaging.deidentify import Consent, deidentify
 
 
@@ -47,3 +48,23 @@ def test_a_trait_that_the_table_tells_is_the_tables_alone_and_the_report_says_so
     assert found.from_table == store.catalogue.from_table == PixelStore.open(tmp_path / "pixels").catalogue.from_table
     assert found.from_table == ("sex",)
     assert "The table of labels tells sex: what DICOM headers say of it is not used." in data_report(found)["notes"]
+
+
+def test_a_table_with_other_column_names_tells_sex_and_age_too(folder):
+    rows = ["Image,Dx,Geschlecht ,AGE,note", "0.png,x,w,44,", "1.png,y,m,010M,", "2.png,x,not asked at all,n/a,"]
+    root = folder({f"{n}.png": None for n in range(4)} | {"labels.csv": "\n".join([*rows, "3.png,y,,,"])})
+    mapping = Mapping("table", table="labels.csv", columns={"file": "Image", "label": "Dx"})
+    with open_source(root) as source:
+        found = read_catalogue(source, None, mapping)
+        assert [(i.sex, i.age) for i in found.items] == [("w", 44.0), ("m", 10 / 12), (None, None), (None, None)]
+        assert found.from_table == ("sex", "age")
+        by_sex = Mapping("table", table="labels.csv", columns={"file": "Image", "label": "Geschlecht"})
+        found = read_catalogue(source, None, by_sex)  # a column that is the label is no trait beside it
+    assert {item.sex for item in found.items} == {None} and found.from_table == ("age",)
+
+
+def test_rows_of_one_file_that_tell_different_ages_tell_none(folder):
+    rows = "Image,Dx,age\n0.png,x,44\n0.png,x,45\n1.png,y,50\n1.png,y,50"
+    mapping = Mapping("table", table="labels.csv", columns={"file": "Image", "label": "Dx"})
+    with open_source(folder({"0.png": None, "1.png": None, "labels.csv": rows})) as source:
+        assert [item.age for item in read_catalogue(source, None, mapping).items] == [None, 50.0]
