@@ -266,7 +266,11 @@ class Door:
             for item in catalogue.items
         ]
         passed_over = [
-            PassedOver(names.get(entry.file) or self.coder.path(entry.file), self._reason(entry.reason))
+            PassedOver(
+                names.get(entry.file) or self.coder.path(entry.file),
+                self._reason(entry.reason),
+                None if entry.label is None else label(entry.label),
+            )
             for entry in catalogue.passed_over
         ]
         items.sort(key=lambda item: item.file)

@@ -223,7 +223,7 @@ def _header(catalogue: Catalogue, fit: str, view: DicomView) -> dict[str, Any]:
         "classes": list(catalogue.classes),
         "from_table": list(catalogue.from_table),
         "items": [list(asdict(item).values()) for item in catalogue.items],
-        "passed_over": [[entry.file, entry.reason] for entry in catalogue.passed_over],
+        "passed_over": [[entry.file, entry.reason, entry.label] for entry in catalogue.passed_over],
     }
 
 
