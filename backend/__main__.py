@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -10,6 +9,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
+from backend import logs
 from backend.main import create_app
 from backend.settings import Settings
 from wara.errors import InputError
@@ -42,10 +42,7 @@ def main() -> int:
         return _refuse(error)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Alembic's and the hub client's everyday lines tell a user nothing.
-    for name in ("alembic", "httpx", "httpcore", "multipart", "python_multipart"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
     try:
         # Claimed before the server starts, so that a second start ends with a sentence.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.answering import Answering
 from backend.batch_record import OPEN_STATES, RECORD_FILE, ZIP_FILE, BatchRecord, Order
 from backend.db import Dataset, Model
 from backend.db.models import new_id, now
@@ -49,9 +50,9 @@ Content = tuple[str, bytes | InputError]
 class Batches:
     """All batches of a data folder, and the thread that works through zips and data sets."""
 
-    def __init__(self, intake: Intake, predictors: PredictorCache) -> None:
+    def __init__(self, intake: Intake, predictors: PredictorCache, answering: Answering) -> None:
         self._database, self._storage = intake.database, intake.storage
-        self._intake, self._predictors = intake, predictors
+        self._intake, self._predictors, self._answering = intake, predictors, answering
         self._records: dict[str, BatchRecord] = {}
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -233,13 +234,13 @@ class Batches:
         if model is None:
             raise not_found("model", order.model_id)
         run = self._storage.folder("models", model.id)
-        with self._predictors.borrow(model.id, run, model.backbone_spec) as predictor:
-            if not record.same_threshold(predictor.answers.threshold):
-                raise RequestRefused(
-                    409, "The model's operating point was changed while this batch was under way",
-                    remedy="Begin another batch, so that all its images are judged by one rule.", code="model-changed",
-                )  # fmt: skip
-            found = predictor.predict(_safely_named(images))
+        predictor = self._predictors.get(model.id, run, model.backbone_spec)
+        if not record.same_threshold(predictor.answers.threshold):
+            raise RequestRefused(
+                409, "The model's operating point was changed while this batch was under way",
+                remedy="Begin another batch, so that all its images are judged by one rule.", code="model-changed",
+            )  # fmt: skip
+        found = list(self._answering.answer_each(predictor, _safely_named(images)))
         known = patients or [None] * len(numbers)
         rows = [
             Row.of(prediction, order.classes, number, patient)

@@ -10,6 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.logs import request_id, take_id
+from backend.metrics import Metrics
 from backend.problems import RequestRefused, as_problem, problem_of, problem_response
 from backend.settings import WILDCARD_HOSTS, Settings
 
@@ -90,11 +92,12 @@ class ApiShell:
     """Adds headers to the API's answers, logs one line each, and turns unforeseen errors into a problem.
 
     The line names the route's pattern, never the address itself or its query, so that no file or class name of an
-    upload reaches a log.
+    upload reaches a log. Every answer carries its request's id, under which the log has it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -103,12 +106,15 @@ class ApiShell:
             return
         began = time.perf_counter()
         status = 0
+        identifier = take_id(Headers(scope=scope).get("x-request-id"))
+        mark = request_id.set(identifier)
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = identifier
                 for name, value in API_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -124,8 +130,14 @@ class ApiShell:
             await problem_response(problem)(scope, receive, send_on)
         finally:
             pattern = getattr(scope.get("route"), "path", "(no such route)")
-            milliseconds = 1000 * (time.perf_counter() - began)
-            access_log.info("%s %s %d %.0f ms", scope["method"], pattern, status, milliseconds)
+            seconds = time.perf_counter() - began
+            self.metrics.request(scope["method"], pattern, status, seconds)
+            fields = {"method": scope["method"], "route": pattern, "status": status}
+            access_log.info(
+                "%s %s %d %.0f ms", *fields.values(), 1000 * seconds,
+                extra=fields | {"milliseconds": round(1000 * seconds)},
+            )  # fmt: skip
+            request_id.reset(mark)
 
 
 def _origin_host(origin: str) -> str | None:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from backend import docs, problems
+from backend.answering import Answering
 from backend.api import router
 from backend.api.dependencies import Parts
 from backend.backbones import BackboneRegistry
@@ -28,6 +29,8 @@ from backend.estimates import Estimator
 from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
+from backend.lanes import Lanes
+from backend.metrics import Metrics
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
@@ -70,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.parts = parts
     problems.install(app)
-    app.add_middleware(ApiShell)
+    app.add_middleware(ApiShell, metrics=parts.metrics)
     app.add_middleware(RequestGuard, settings=settings)
     app.include_router(router)
     docs.install(app)
@@ -102,6 +105,10 @@ def _assemble(settings: Settings) -> Parts:
     devices = Devices(settings.device)
     supervisor = Supervisor(settings, database, storage, intake, devices.found)
     predictors = PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device))
+    # Two of more cores are left to the model, which computes on all of them, and to the event loop.
+    metrics, lanes = Metrics(), Lanes()
+    answering = Answering(readers=max(2, (os.cpu_count() or 2) - 2), seen=metrics.batch)
+    metrics.watch(supervisor.counts, lambda: answering.waiting, lanes, storage.free_mb, devices.known)
     return Parts(
         settings=settings,
         database=database,
@@ -113,7 +120,10 @@ def _assemble(settings: Settings) -> Parts:
         predictors=predictors,
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
         uploads=Uploads(storage, intake),
-        batches=Batches(intake, predictors),
+        batches=Batches(intake, predictors, answering),
+        answering=answering,
+        lanes=lanes,
+        metrics=metrics,
     )
 
 
@@ -158,6 +168,7 @@ def _start(parts: Parts) -> None:
     parts.database.upgrade()
     parts.intake.start()
     parts.supervisor.start()
+    parts.answering.start()
     parts.batches.start()
     parts.devices.look()
     # torch takes seconds to import, in which this process answers slowly: the first page goes before it.
@@ -169,6 +180,7 @@ def _start(parts: Parts) -> None:
 def _stop(parts: Parts) -> None:
     parts.supervisor.stop()
     parts.batches.stop()
+    parts.answering.stop()
     parts.intake.stop()
     parts.database.close()
     parts.storage.release()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wara.errors import InputError
-    from wara.inference import Prediction, Predictor
+    from wara.inference import Predictor
 
 
 class PredictorCache:
@@ -28,25 +26,21 @@ class PredictorCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def predict(
-        self, model_id: str, run: Path, backbone: str, images: Iterable[tuple[str, bytes | InputError]]
-    ) -> list[Prediction]:
-        """Classify images with a warm model; a second call for a model that is loading waits for it."""
-        with self.borrow(model_id, run, backbone) as predictor:
-            return predictor.predict(images)
+    def get(self, model_id: str, run: Path, backbone: str) -> Predictor:
+        """Return a warm model; a second request for a model that is loading waits for it.
 
-    @contextmanager
-    def borrow(self, model_id: str, run: Path, backbone: str) -> Iterator[Predictor]:
-        """Lend a warm model to one borrower at a time; the next one waits."""
+        What is done with it at once by several is its own concern: it runs one batch at a time.
+        """
         with self._lock:
             entry = self._entries.setdefault(model_id, _Entry())
             self._entries.move_to_end(model_id)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
-        with entry.lock:
-            if entry.predictor is None:
-                entry.predictor = self._load(run, backbone)
-            yield entry.predictor
+        if entry.predictor is None:
+            with entry.loading:
+                if entry.predictor is None:
+                    entry.predictor = self._load(run, backbone)
+        return entry.predictor
 
     def forget(self, model_id: str) -> None:
         """Let a model go."""
@@ -60,8 +54,8 @@ class PredictorCache:
 
 
 class _Entry:
-    """One model: its lock keeps a second request from loading it again or sharing the device with the first."""
+    """One model; its lock keeps a second request from loading it again."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.loading = threading.Lock()
         self.predictor: Predictor | None = None

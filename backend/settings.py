@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     )
     front_end: bool = Field(default=True, description="Serve the pages at / beside the API.")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_format: str = Field(default="text", pattern="^(text|json)$", description="json: one object a line.")
     warm_models: int = Field(default=2, ge=1, description="Models kept in memory between predictions.")
     cancel_grace_seconds: float = Field(
         default=4.0, gt=0, le=8, description="Time a cancelled job has to end by itself."

@@ -15,36 +15,23 @@ import base64
 import hashlib
 import io
 import json
-import os
-import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import numpy as np
 from PIL import Image
 
 from benchmarks import report
+from benchmarks.server import Server, good, running
 from benchmarks.timing import interleaved, ratio_of
 
-ROOT = Path(__file__).resolve().parents[1]
 PACK_BYTES = 8 * 1024 * 1024
 PACK_FILES = 1000
 FORM_FILES = 100
 PIXELS = 192
-# The server as it is started, but for torch, which would come into its memory at an unknown moment.
-SERVER = """
-import sys, backend.__main__, backend.main
-backend.main.WARM_UP_AFTER_S = 1e6
-sys.exit(backend.__main__.main())
-"""
 
 
 def draw(folder: Path, files: int) -> list[Path]:
@@ -60,61 +47,23 @@ def draw(folder: Path, files: int) -> list[Path]:
     return paths
 
 
-class Server:
-    """A server on a data folder of its own, its memory watched."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
-        self.process = process
-        self.client = httpx.Client(base_url=address, timeout=600, trust_env=False)
-
-    def memory_mb(self, field: str) -> float:
-        """Return ``VmRSS`` (now) or ``VmHWM`` (the most since the last reset) in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(rf"{field}:\s+(\d+) kB", status)
-        return int(found.group(1)) / 1024 if found else float("nan")
-
-    def forget_peak(self) -> None:
-        """Begin the measurement of the peak anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def begin(self) -> str:
-        """Make a data set that receives; return its id."""
-        answer = self.client.post("/api/v1/datasets", files={"finish": (None, "false")})
-        return str(_good(answer).json()["id"])
-
-    def end(self, dataset: str, files: int) -> None:
-        """Check that all has arrived, and delete it."""
-        arrived = _good(self.client.get(f"/api/v1/datasets/{dataset}/arrived")).json()
-        if arrived["files"] != files or arrived["refused"]:
-            raise SystemExit(f"{arrived['files']} of {files} files arrived, {arrived['refused_count']} were refused")
-        _good(self.client.delete(f"/api/v1/datasets/{dataset}"))
+def begin(server: Server) -> str:
+    """Make a data set that receives; return its id."""
+    answer = server.client.post("/api/v1/datasets", files={"finish": (None, "false")})
+    return str(good(answer).json()["id"])
 
 
-@contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    """Start a server; it ends with the block."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WARA_")}
-    settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_LOG_LEVEL": "warning"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], cwd=ROOT, env=kept | settings, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if "ready: " not in line:
-            raise SystemExit("The server did not start; its messages stand above.")
-        server = Server(process, line.rpartition(" ")[2].strip())
-        while server.client.get("/api/v1/health").json()["device"] is None:
-            time.sleep(0.1)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(30)
+def end(server: Server, dataset: str, files: int) -> None:
+    """Check that all has arrived, and delete it."""
+    arrived = good(server.client.get(f"/api/v1/datasets/{dataset}/arrived")).json()
+    if arrived["files"] != files or arrived["refused"]:
+        raise SystemExit(f"{arrived['files']} of {files} files arrived, {arrived['refused_count']} were refused")
+    good(server.client.delete(f"/api/v1/datasets/{dataset}"))
 
 
 def send_by_tus(server: Server, root: Path, files: list[Path]) -> None:
     """Send a folder as the page does, but with the first bytes in a request of their own, as tus-js-client has it."""
-    dataset = server.begin()
+    dataset = begin(server)
     version = {"Tus-Resumable": "1.0.0"}
     for pack in packs(files):
         head = json.dumps([[path.relative_to(root).as_posix(), path.stat().st_size] for path in pack]).encode() + b"\n"
@@ -126,8 +75,8 @@ def send_by_tus(server: Server, root: Path, files: list[Path]) -> None:
         total = base64.b64encode(hashlib.sha256(body).digest()).decode()
         headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         headers["Upload-Checksum"] = f"sha256 {total}"
-        _good(server.client.patch(_good(begun).headers["location"], content=body, headers=version | headers))
-    server.end(dataset, len(files))
+        good(server.client.patch(good(begun).headers["location"], content=body, headers=version | headers))
+    end(server, dataset, len(files))
 
 
 def packs(files: list[Path]) -> Iterator[list[Path]]:
@@ -147,26 +96,20 @@ def packs(files: list[Path]) -> Iterator[list[Path]]:
 
 def send_as_forms(server: Server, root: Path, files: list[Path]) -> None:
     """Send a folder as multipart forms."""
-    dataset = server.begin()
+    dataset = begin(server)
     for start in range(0, len(files), FORM_FILES):
         form = [
             ("files", (path.relative_to(root).as_posix(), io.BytesIO(path.read_bytes())))
             for path in files[start : start + FORM_FILES]
         ]
-        _good(server.client.post(f"/api/v1/datasets/{dataset}/files", files=form))
-    server.end(dataset, len(files))
+        good(server.client.post(f"/api/v1/datasets/{dataset}/files", files=form))
+    end(server, dataset, len(files))
 
 
 def copy(root: Path, target: Path) -> None:
     """Copy a folder on the disk, and delete the copy."""
     shutil.copytree(root, target)
     shutil.rmtree(target)
-
-
-def _good(answer: httpx.Response) -> httpx.Response:
-    if not answer.is_success:
-        raise SystemExit(f"The server refused: {answer.status_code} {answer.text[:300]}")
-    return answer
 
 
 def main() -> None:

@@ -66,6 +66,23 @@ class Prediction:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """A file as a model takes it.
+
+    Attributes:
+        name: the name that was given.
+        squares: its images, each (size, size, 3); several where the run was trained on all frames of a file.
+        patient: keyed hash of the DICOM patient ID, where there is one.
+        error: why it cannot be read, or None.
+    """
+
+    name: str
+    squares: tuple[NDArray[np.uint8], ...] = ()
+    patient: str | None = None
+    error: InputError | None = None
+
+
 class Predictor:
     """A trained model, ready to classify. Made by `load`; safe to use from several threads."""
 
@@ -137,35 +154,33 @@ class Predictor:
     def predict_each(self, images: Iterable[tuple[str, bytes | InputError]]) -> Iterator[Prediction]:
         """Do as `predict` does, and give the answers a few at a time; no more images than those are held."""
         for batch in _batched(images, self.files_at_once):
-            yield from self._predict_batch(batch)
+            yield from self.answer([self.read(name, content) for name, content in batch])
 
     @property
     def files_at_once(self) -> int:
         """How many files are read before the model answers."""
         return _FILES_OF_FRAMES if self.view.frames == "all" else _BATCH
 
-    def _predict_batch(self, batch: list[tuple[str, bytes | InputError]]) -> list[Prediction]:
-        errors: dict[int, InputError] = {}
-        squares: list[NDArray[np.uint8]] = []
-        counts: list[int] = []
-        patients: list[str | None] = []
-        for position, (name, content) in enumerate(batch):
-            try:
-                if isinstance(content, InputError):
-                    raise content
-                own = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
-            except InputError as error:
-                errors[position] = error
-                continue
-            squares += [_three_channels(square) for square, _ in own]
-            counts.append(len(own))
-            patients.append(own[0][1].patient)
-        answered, known, frames = iter(self._answer(squares, counts)), iter(patients), iter(counts)
+    def read(self, name: str, content: bytes | InputError) -> ReadFile:
+        """Decode a file for this model, or say why that cannot be; does not touch the model itself."""
+        if isinstance(content, InputError):
+            return ReadFile(name, error=content)
+        try:
+            found = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
+        except InputError as error:
+            return ReadFile(name, error=error)
+        return ReadFile(name, tuple(_three_channels(square) for square, _ in found), found[0][1].patient)
+
+    def answer(self, files: Sequence[ReadFile]) -> list[Prediction]:
+        """Classify files that were read, together; those that could not be read get their reason."""
+        readable = [file for file in files if file.error is None]
+        squares = [square for file in readable for square in file.squares]
+        answered = iter(self._answer(squares, [len(file.squares) for file in readable]))
         return [
-            Prediction(name, None, None, errors[position].sentence(), reason=errors[position].what)
-            if position in errors
-            else replace(next(answered), file=name, patient=next(known), frames=next(frames))
-            for position, (name, _) in enumerate(batch)
+            replace(next(answered), file=file.name, patient=file.patient, frames=len(file.squares))
+            if file.error is None
+            else Prediction(file.name, None, None, file.error.sentence(), reason=file.error.what)
+            for file in files
         ]
 
     def _answer(self, squares: Sequence[NDArray[np.uint8]], counts: Sequence[int]) -> list[Prediction]:

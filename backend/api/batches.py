@@ -240,9 +240,11 @@ async def add_files(batch_id: str, request: Request, parts: PartsDep) -> Taken:
     Files that are done already are passed over, so that a request whose answer was lost can be sent again.
     """
     record = await run_in_threadpool(parts.batches.get, batch_id)
-    with parts.storage.scratch() as received:
-        await receive(request, parts.storage, received)
-        rows = await run_in_threadpool(parts.batches.take, batch_id, received.files)
+    lane = parts.lanes.batches
+    async with lane.enter():
+        with parts.storage.scratch() as received:
+            await receive(request, parts.storage, received)
+            rows = await lane.run(parts.batches.take, batch_id, received.files)
     return Taken(batch=_out(record), items=[_row(row, record.order.classes) for row in rows])
 
 

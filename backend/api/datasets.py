@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sqlalchemy import select
 
-from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep, UploadsDep
+from backend.api.dependencies import DatasetDep, IntakeDep, PartsDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
     PROBLEMS,
     CheckProgress,
@@ -31,7 +30,7 @@ from backend.db import Dataset
 from backend.intake import Intake
 from backend.masks import masks_of
 from backend.problems import not_found
-from backend.storage import write_atomically
+from backend.storage import Storage, write_atomically
 from backend.studies import study, take_decision, undo_decision
 from backend.uploads import receive
 from wara.data.decisions import Decision
@@ -43,8 +42,6 @@ from wara.imaging import read_square
 router = APIRouter(tags=["datasets"], responses=PROBLEMS)
 
 THUMBNAIL_PIXELS = 256
-# Decoding takes memory: a few at a time, however many the page asks for.
-_decoding = threading.Semaphore(2)
 _ASK = "true to say first where labels come from (PUT mapping), though they can be told by themselves"
 _FILES_HELP = {
     "name": "name of the data set; else the folder's",
@@ -177,21 +174,13 @@ def list_images(
     response_class=Response,
     responses={200: {"content": {"image/webp": {}}}},
 )
-def get_thumbnail(dataset: DatasetDep, index: int, intake: IntakeDep, storage: StorageDep) -> Response:
+async def get_thumbnail(dataset: DatasetDep, index: int, parts: PartsDep) -> Response:
     """Return an image as a 256-pixel square on black, made of its pixels alone, whatever else the file holds."""
-    items = intake.catalogue(dataset).items
-    if not 0 <= index < len(items):
-        raise not_found("image", str(index))
-    path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
-    if not path.exists():
-        with _decoding:
-            _make_thumbnail(intake.source(dataset), items[index], path)
-    # Read before the answer begins: a file of a data set that is deleted now could be gone in the middle of it.
-    return Response(
-        path.read_bytes(),
-        media_type="image/webp",
-        headers={"Cache-Control": "private, max-age=86400, immutable"},
-    )
+    lane = parts.lanes.thumbnails
+    async with lane.enter():
+        picture = await lane.run(_thumbnail, parts.intake, parts.storage, dataset, index)
+    headers = {"Cache-Control": "private, max-age=86400, immutable"}
+    return Response(picture, media_type="image/webp", headers=headers)
 
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
@@ -207,6 +196,17 @@ def _yes(written: str) -> bool:
 
 def _described(fields: dict[str, str]) -> tuple[str | None, str | None, str | None]:
     return fields.get("name"), fields.get("labels"), fields.get("age_band")
+
+
+def _thumbnail(intake: Intake, storage: Storage, dataset: Dataset, index: int) -> bytes:
+    items = intake.catalogue(dataset).items
+    if not 0 <= index < len(items):
+        raise not_found("image", str(index))
+    path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
+    if not path.exists():
+        _make_thumbnail(intake.source(dataset), items[index], path)
+    # Read before the answer begins: a file of a data set that is deleted now could be gone in the middle of it.
+    return path.read_bytes()
 
 
 def _make_thumbnail(source: Path, item: Item, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from backend.answering import Answering
 from backend.backbones import BackboneRegistry
 from backend.batches import Batches
 from backend.db import Database, Dataset, Job, Model
@@ -16,6 +17,8 @@ from backend.devices import Devices
 from backend.estimates import Estimator
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
+from backend.lanes import Lanes
+from backend.metrics import Metrics
 from backend.problems import not_found
 from backend.serving import PredictorCache
 from backend.settings import Settings
@@ -39,6 +42,9 @@ class Parts:
     estimates: Estimator
     uploads: Uploads
     batches: Batches
+    answering: Answering
+    lanes: Lanes
+    metrics: Metrics
 
 
 def get_parts(request: Request) -> Parts:

@@ -68,9 +68,11 @@ async def explain(
 ) -> ExplanationOut:
     """Explain the class of one image. The image is gone from the server when the answer is sent."""
     model = await run_in_threadpool(find_model, parts, model_id)
-    with parts.storage.scratch() as batch:
-        await receive(request, parts.storage, batch, file_field="file")
-        return await run_in_threadpool(_explain, parts, model, batch.files, cls, theme)
+    lane = parts.lanes.explanations
+    async with lane.enter():
+        with parts.storage.scratch() as batch:
+            await receive(request, parts.storage, batch, file_field="file")
+            return await lane.run(_explain, parts, model, batch.files, cls, theme)
 
 
 def _explain(parts: Parts, model: Model, files: list[StoredFile], cls: str | None, theme: str) -> ExplanationOut:
@@ -92,8 +94,8 @@ def _explain(parts: Parts, model: Model, files: list[StoredFile], cls: str | Non
             code="one-image",
         )  # fmt: skip
     run = parts.storage.folder("models", model.id)
-    with parts.predictors.borrow(model.id, run, model.backbone_spec) as predictor:
-        found = Explainer(predictor).explain(files[0].path.read_bytes(), files[0].name, target=cls)
+    predictor = parts.predictors.get(model.id, run, model.backbone_spec)
+    found = Explainer(predictor).explain(files[0].path.read_bytes(), files[0].name, target=cls)
     themes = ("light", "dark") if theme == "both" else (theme,)
     figures = {}
     for name in themes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -36,6 +36,9 @@ from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
 from wara.imaging.deidentify import safe_name
 from wara.training.outputs import read_card_page
+
+if TYPE_CHECKING:
+    from wara.inference import Prediction, Predictor
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
@@ -135,9 +138,10 @@ async def predict(
 ) -> Response:
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
     model = await run_in_threadpool(find_model, parts, model_id)
-    with parts.storage.scratch() as batch:
-        await receive(request, parts.storage, batch)
-        answer = await run_in_threadpool(_predict, parts, model, batch.files)
+    async with parts.lanes.predictions.enter():
+        with parts.storage.scratch() as batch:
+            await receive(request, parts.storage, batch)
+            answer = await _predict(parts, model, batch.files)
     if format == "json":
         return Response(answer.model_dump_json(), media_type="application/json")
     return Response(
@@ -156,12 +160,15 @@ def find_model(parts: Parts, model_id: str) -> Model:
     return found
 
 
-def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:
+async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:
     if not files:
         raise InputError("No image came with the request", remedy="Choose one or more images.", code="empty-upload")
-    predictions = parts.predictors.predict(
-        model.id, parts.storage.folder("models", model.id), model.backbone_spec, _images(files)
-    )
+    lane, run = parts.lanes.predictions, parts.storage.folder("models", model.id)
+    predictor = await lane.run(parts.predictors.get, model.id, run, model.backbone_spec)
+    if len(files) == 1 and files[0].name.lower().endswith(".zip"):
+        predictions = await lane.run(_predict_zip, parts, predictor, files[0])
+    else:
+        predictions = await parts.answering.answer(predictor, [functools.partial(_content, file) for file in files])
     items = [
         PredictionOut(
             file=entry.file,
@@ -183,21 +190,19 @@ def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionL
     )
 
 
-def _images(files: list[StoredFile]) -> Iterator[tuple[str, bytes | InputError]]:
-    """Give one image after the other, so that only a batch of them is in memory."""
-    if len(files) == 1 and files[0].name.lower().endswith(".zip"):
-        path = files[0].path.rename(files[0].path.with_name(PurePosixPath(files[0].name).name))
-        named: Iterable[tuple[str, bytes | InputError]] = _unpacked(path)
-    else:
-        named = ((file.name, file.path.read_bytes()) for file in files)
-    for name, data in named:
-        # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
-        yield (safe_name(data, name) if isinstance(data, bytes) else name), data
-
-
-def _unpacked(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
+def _predict_zip(parts: Parts, predictor: Predictor, file: StoredFile) -> list[Prediction]:
+    path = file.path.rename(file.path.with_name(PurePosixPath(file.name).name))
     with open_source(path) as source:
-        yield from source.contents()
+        return list(parts.answering.answer_each(predictor, (_named(*found) for found in source.contents())))
+
+
+def _content(file: StoredFile) -> tuple[str, bytes | InputError]:
+    return _named(file.name, file.path.read_bytes())
+
+
+def _named(name: str, data: bytes | InputError) -> tuple[str, bytes | InputError]:
+    # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
+    return (safe_name(data, name) if isinstance(data, bytes) else name), data
 
 
 def _table(answer: PredictionList) -> str:
