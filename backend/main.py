@@ -30,7 +30,7 @@ from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
-from backend.metrics import Metrics
+from backend.metrics import CONTENT_TYPE, Metrics
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
@@ -77,8 +77,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestGuard, settings=settings)
     app.include_router(router)
     docs.install(app)
+    app.router.routes.append(Route("/metrics", _metrics, include_in_schema=False))
     _close_api(app)
     return _with_front_end(app, settings) if settings.front_end else app
+
+
+def _metrics(request: Request) -> Response:
+    parts: Parts = request.app.state.parts
+    return Response(parts.metrics.text(), media_type=CONTENT_TYPE)
 
 
 def _close_api(app: FastAPI) -> None:

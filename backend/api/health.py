@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
-from backend.api.dependencies import BackbonesDep, DevicesDep, PartsDep, StorageDep, SupervisorDep
+from backend.api.dependencies import BackbonesDep, DevicesDep, StorageDep, SupervisorDep
 from backend.api.schemas import DeviceInfo, Health, QueueInfo
-from backend.metrics import CONTENT_TYPE
 from wara import __version__
 
 router = APIRouter(tags=["health"])
@@ -31,9 +30,3 @@ def health(devices: DevicesDep, storage: StorageDep, supervisor: SupervisorDep, 
         backbones_available=pretrained,
         notice=None if pretrained else NO_BACKBONE,
     )
-
-
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics(parts: PartsDep) -> Response:
-    """Return the server's figures in Prometheus's text format."""
-    return Response(parts.metrics.text(), media_type=CONTENT_TYPE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,6 @@ from backend.serving import PredictorCache
 RUN = Path("run")
 
 
-class Echo:
-    """Answers with its own name and the images it was given."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def predict(self, images: Iterable[tuple[str, bytes]]) -> list[Any]:
-        return [(self.name, *image) for image in images]
-
-
 class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
@@ -34,17 +23,17 @@ class Loader:
     def __call__(self, run: Path, backbone: str) -> Any:
         self.loaded.append(backbone)
         assert self.gate.wait(10)
-        return Echo(backbone)
+        return backbone
 
 
 def ask(cache: PredictorCache, name: str) -> Any:
-    return cache.predict(name, RUN, name, [("x", b"1")])
+    return cache.get(name, RUN, name)
 
 
 def test_a_model_is_loaded_once_and_the_least_used_forgotten() -> None:
     load = Loader()
     cache = PredictorCache(2, load)
-    assert ask(cache, "a") == [("a", "x", b"1")]
+    assert ask(cache, "a") == "a"
     for name in ("b", "a", "c", "a", "b"):
         ask(cache, name)
     assert load.loaded == ["a", "b", "c", "b"]
@@ -61,7 +50,7 @@ def test_requests_at_once_load_a_model_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(ask, cache, "a") for _ in range(4)]
         load.gate.set()
-        assert [answer.result(10) for answer in answers] == [[("a", "x", b"1")]] * 4
+        assert [answer.result(10) for answer in answers] == ["a"] * 4
     assert load.loaded == ["a"]
 
 
@@ -72,10 +61,10 @@ def test_a_model_that_fails_to_load_is_tried_again() -> None:
         attempts.append(backbone)
         if len(attempts) == 1:
             raise ValueError("not yet")
-        return Echo(backbone)
+        return backbone
 
     cache = PredictorCache(1, load)
     with pytest.raises(ValueError, match="not yet"):
         ask(cache, "a")
     assert cache.warm() == []
-    assert ask(cache, "a") == [("a", "x", b"1")]
+    assert ask(cache, "a") == "a"
