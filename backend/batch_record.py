@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,13 @@ class BatchRecord:
 
     def set(self, state: str, error: dict[str, Any] | None = None) -> None:
         """Write another state down. What is no longer needed of an ended batch goes."""
-        self.order.state, self.order.error = state, error
-        write_json(self.folder / RECORD_FILE, asdict(self.order), durable=True)
+        write_json(self.folder / RECORD_FILE, asdict(replace(self.order, state=state, error=error)), durable=True)
         if state not in OPEN_STATES:
             for name in (ZIP_FILE, PLAN_FILE):
                 (self.folder / name).unlink(missing_ok=True)
             self._places = None
+        # Last: who is told that a batch has ended may rely on its images being gone.
+        self.order.state, self.order.error = state, error
 
     def same_threshold(self, threshold: float | None) -> bool:
         """Note the operating point on the first images; afterwards say whether it is still the same."""

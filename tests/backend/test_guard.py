@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from backend.catalogues import forget
 from backend.db import Database
 from backend.problems import unexpected
 from backend.settings import Settings
@@ -113,6 +114,7 @@ def test_an_unforeseen_error_shows_an_id_that_the_log_explains(
 ) -> None:
     found = studio.ready(study(5))
     spoil(settings.data_dir / "datasets" / found["id"] / "catalogue.json")
+    forget()  # the server has the catalogue in memory since it listed the data set
     answer = studio.http.get(f"{API}/datasets/{found['id']}/report")
     problem = assert_problem(answer, 500, "server-error")
     assert "catalogue" not in answer.text and str(settings.data_dir) not in answer.text
