@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
 
 import httpx
+from gradio.context import LocalContext
 
 API_PREFIX = "/api/v1"
 # The demo's images take about five seconds; a busy or small machine may need many times that.
@@ -85,7 +86,7 @@ class Backend:
     async def _send(self, method: str, *parts: str, **options: Any) -> httpx.Response:
         url = "/".join([self.base, *(_segment(part) for part in parts)])
         try:
-            response = await self._client().request(method, url, **options)
+            response = await self._client().request(method, url, headers=_signed_in(), **options)
         except httpx.TimeoutException as error:
             raise BackendProblem("The server took too long to answer. Try again in a moment.") from error
         except httpx.RequestError as error:
@@ -101,6 +102,10 @@ class Backend:
     async def health(self) -> dict[str, Any]:
         """Version, device, disk and the notice about backbones."""
         return cast("dict[str, Any]", await self._json("health"))
+
+    async def me(self) -> dict[str, Any]:
+        """Who is signed in."""
+        return cast("dict[str, Any]", await self._json("me"))
 
     async def backbones(self) -> list[dict[str, Any]]:
         """Backbones, best first."""
@@ -255,6 +260,13 @@ class Backend:
     async def class_scales(self, model_id: str) -> dict[str, Any]:
         """Which scales of the update each class used, and how to read the figure."""
         return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "class-scales"))
+
+
+def _signed_in() -> dict[str, str]:
+    """The cookie of whoever looks at the page: what the page asks, it asks in their name and with their rights."""
+    request = LocalContext.request.get(None)
+    cookie = None if request is None else request.headers.get("cookie")
+    return {"cookie": cookie, "sec-fetch-site": "same-origin"} if cookie else {}
 
 
 def _segment(part: str) -> str:

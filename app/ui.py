@@ -95,7 +95,7 @@ def build(backend: Backend) -> gr.Blocks:
 
         async def greet() -> tuple[Any, ...]:
             try:
-                health = await backend.health()
+                health = await backend.health() | {"me": await backend.me()}
                 jobs = await backend.jobs()
             except BackendProblem as problem:
                 return render_header(None, []), alert(problem.sentence), None
@@ -128,12 +128,23 @@ def render_header(health: dict[str, Any] | None, jobs: list[dict[str, Any]]) -> 
     if health:
         free = words.size(health.get("disk_free_mb"))
         name = escape((health.get("device") or {}).get("name") or "")
-        device = f'<span class="device" title="{free} of disk space free">{name}</span>'
+        device = f'<span class="device" title="{free} of disk space free">{name}</span>{_render_person(health.get("me"))}'
     return (
         '<button type="button" class="skip" data-part="skip">Skip to the page</button><div class="bar-inner">'
         f'<a class="brand" href="#data">{logo()}<span>WaRA Studio</span></a><nav aria-label="Pages">{links}</nav>'
         f'<div class="status">{render_chip(jobs)}{device}<button type="button" class="button button-icon"'
         f' data-part="theme">{icon("sun")}{icon("moon")}<span>Light or dark</span></button></div></div>'
+    )
+
+
+def _render_person(me: dict[str, Any] | None) -> str:
+    """Who is signed in, with the way out; nothing on a server without accounts."""
+    if not me or not me.get("id"):
+        return ""
+    return (
+        f'<a class="link person" href="/account">{escape(me["name"])}</a>'
+        '<form method="post" action="/logout"><button type="submit" class="button button-quiet button-small">Sign out'
+        "</button></form>"
     )
 
 

@@ -10,7 +10,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from backend.main import create_app
+from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
 
@@ -49,7 +49,7 @@ def main() -> int:
     app = create_app(settings)
     try:
         # Claimed before the server starts, so that a second start ends with a sentence.
-        app.state.parts.storage.prepare()
+        prepare(app.state.parts)
     except InputError as error:
         return _refuse(error)
     config = uvicorn.Config(

@@ -17,7 +17,10 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import docs, problems
+from backend import docs, problems, sign_in
+from backend.accounts.audit import Audit
+from backend.accounts.gate import Gate
+from backend.accounts.people import People
 from backend.api import router
 from backend.api.dependencies import Parts
 from backend.backbones import BackboneRegistry
@@ -33,6 +36,7 @@ from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
 from backend.tus.uploads import Uploads
 from wara import __version__
+from wara.errors import InputError
 
 if TYPE_CHECKING:
     from wara.inference import Predictor
@@ -71,9 +75,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_middleware(ApiShell)
+    app.add_middleware(Gate, people=parts.people, audit=parts.audit)
     app.add_middleware(RequestGuard, settings=settings)
     app.include_router(router)
     docs.install(app)
+    sign_in.install(app)
     _close_api(app)
     return _with_front_end(app, settings) if settings.front_end else app
 
@@ -114,6 +120,8 @@ def _assemble(settings: Settings) -> Parts:
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
         uploads=Uploads(storage, intake),
         batches=Batches(intake, predictors),
+        people=People(database),
+        audit=Audit(database),
     )
 
 
@@ -151,11 +159,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _start(parts: Parts) -> None:
     if parts.settings.host in WILDCARD_HOSTS and not parts.settings.extra_hosts:
         log.warning(
-            "The server listens on every network of this machine and answers under any name, to whoever reaches it. "
-            "Set WARA_ALLOWED_HOSTS to the names it is meant to have, and put a proxy with a login in front of it."
+            "The server listens on every network of this machine and answers under any name. Set WARA_ALLOWED_HOSTS to "
+            "the names it is meant to have."
         )
-    parts.storage.prepare()
-    parts.database.upgrade()
+    prepare(parts)
     parts.intake.start()
     parts.supervisor.start()
     parts.batches.start()
@@ -164,6 +171,27 @@ def _start(parts: Parts) -> None:
     warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up)
     warm_up.name, warm_up.daemon = "warm-up", True
     warm_up.start()
+
+
+def prepare(parts: Parts) -> None:
+    """Claim the data folder, bring its tables to the newest form, and see that nobody is let in by mistake.
+
+    Raises:
+        InputError: another server has the folder; or others can reach this one, and there are no accounts.
+    """
+    parts.storage.prepare()
+    parts.database.upgrade()
+    settings = parts.settings
+    if settings.admin_password and not parts.people.exist():
+        parts.people.add(settings.admin_name, settings.admin_password.get_secret_value(), "admin")
+        log.info("The first account was made from WARA_ADMIN_NAME and WARA_ADMIN_PASSWORD")
+    if settings.on_loopback or settings.published_on_loopback or parts.people.exist():
+        return
+    raise InputError(
+        "Others can reach the server at this address, and there are no accounts", seen=settings.host,
+        remedy="Make the first one with python -m backend users add NAME, or by WARA_ADMIN_NAME and "
+        "WARA_ADMIN_PASSWORD; or listen on 127.0.0.1.", code="no-accounts",
+    )  # fmt: skip
 
 
 def _stop(parts: Parts) -> None:

@@ -103,6 +103,8 @@ class _ProblemResponse(JSONResponse):
 
 def problem_response(problem: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a problem document as a response with its own status."""
+    if "retry_after" in problem:
+        headers = {**(headers or {}), "Retry-After": str(problem["retry_after"])}
     return _ProblemResponse(problem, status_code=problem["status"], media_type=MEDIA_TYPE, headers=headers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEGABYTE = 1024 * 1024
@@ -21,6 +21,14 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback unless set.")
     port: int = Field(default=7860, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_hosts: str = Field(default="", description="Comma list of further host names that requests may carry.")
+    published_on_loopback: bool = Field(
+        default=False,
+        description="In a container: its port is published on the host's loopback only, so no accounts are needed.",
+    )
+    admin_name: str = Field(default="admin", description="Name of the first account, with WARA_ADMIN_PASSWORD.")
+    admin_password: SecretStr | None = Field(
+        default=None, description="Makes the first account at the first start, in containers."
+    )
     max_upload_mb: int = Field(default=50_000, ge=1, description="Largest data set that may be uploaded, in MiB.")
     min_free_mb: int = Field(default=500, ge=0, description="Disk space that uploads and jobs must leave free, in MiB.")
     backbones: str = Field(default="", description="Comma list of local weights as timm_name:/path/to/file.")

@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sqlalchemy import select
 
+from backend.accounts.access import visible
 from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
     PROBLEMS,
@@ -101,7 +102,7 @@ def finish_dataset(
 @router.get("/datasets")
 def list_datasets(session: SessionDep, intake: IntakeDep) -> DatasetList:
     """List data sets, newest first."""
-    rows = session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id))
+    rows = session.scalars(select(Dataset).where(visible("dataset")).order_by(Dataset.created.desc(), Dataset.id))
     return DatasetList(items=[_out(row, intake) for row in rows])
 
 

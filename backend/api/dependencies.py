@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from backend.accounts.audit import Audit
+from backend.accounts.people import People
 from backend.backbones import BackboneRegistry
 from backend.batches import Batches
 from backend.db import Database, Dataset, Job, Model
@@ -39,6 +41,8 @@ class Parts:
     estimates: Estimator
     uploads: Uploads
     batches: Batches
+    people: People
+    audit: Audit
 
 
 def get_parts(request: Request) -> Parts:

@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 
+from backend.accounts.access import visible
 from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep
 from backend.api.schemas import (
     PROBLEMS,
@@ -43,7 +44,7 @@ router = APIRouter(tags=["models"], responses=PROBLEMS)
 @router.get("/models")
 def list_models(session: SessionDep) -> ModelList:
     """List models, newest first."""
-    rows = session.scalars(select(Model).order_by(Model.created.desc(), Model.id))
+    rows = session.scalars(select(Model).where(visible("model")).order_by(Model.created.desc(), Model.id))
     return ModelList(items=[_out(row) for row in rows])
 
 

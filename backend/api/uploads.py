@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from backend.accounts.access import require
 from backend.api.dependencies import DatasetDep, UploadsDep
 from backend.api.schemas import PROBLEMS
 from backend.problems import RequestRefused
@@ -110,6 +111,7 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
         raise _no_length(request)
     length = protocol.read_number(request.headers, "Upload-Length")
     metadata = protocol.read_metadata(request.headers)
+    await run_in_threadpool(_require_own, uploads, metadata.get("dataset", ""))
     total = metadata.get("total", "")
     upload = await run_in_threadpool(
         uploads.begin,
@@ -180,6 +182,11 @@ async def override_method(upload_id: str, request: Request, uploads: UploadsDep)
         remedy="Send PATCH, HEAD or DELETE, or POST with X-HTTP-Method-Override.",
         code="method-not-allowed",
     )
+
+
+def _require_own(uploads: Uploads, dataset_id: str) -> None:
+    with uploads.intake.database.session() as session:
+        require(session, "dataset", dataset_id, "edit")
 
 
 def _state(uploads: Uploads, upload: Upload) -> dict[str, str]:
