@@ -264,7 +264,7 @@ def health(url: str) -> bool:
     """Whether WaRA Studio answers at ``url``. A proxy is never asked: the address is this machine's."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url + "/api/v1/health", timeout=5) as answer:
+        with opener.open(url + "/api/v1/health/live", timeout=5) as answer:
             return json.loads(answer.read().decode("utf-8")).get("status") == "ok"
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
         return False

@@ -128,7 +128,8 @@ def render_header(health: dict[str, Any] | None, jobs: list[dict[str, Any]]) -> 
     if health:
         free = words.size(health.get("disk_free_mb"))
         name = escape((health.get("device") or {}).get("name") or "")
-        device = f'<span class="device" title="{free} of disk space free">{name}</span>{_render_person(health.get("me"))}'
+        device = f'<span class="device" title="{free} of disk space free">{name}</span>'
+        device += _render_person(health.get("me"))
     return (
         '<button type="button" class="skip" data-part="skip">Skip to the page</button><div class="bar-inner">'
         f'<a class="brand" href="#data">{logo()}<span>WaRA Studio</span></a><nav aria-label="Pages">{links}</nav>'
@@ -142,8 +143,8 @@ def _render_person(me: dict[str, Any] | None) -> str:
     if not me or not me.get("id"):
         return ""
     return (
-        f'<a class="link person" href="/account">{escape(me["name"])}</a>'
-        '<form method="post" action="/logout"><button type="submit" class="button button-quiet button-small">Sign out'
+        f'<a class="link person" href="account">{escape(me["name"])}</a>'
+        '<form method="post" action="logout"><button type="submit" class="button button-quiet button-small">Sign out'
         "</button></form>"
     )
 

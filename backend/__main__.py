@@ -1,4 +1,4 @@
-"""``python -m backend``: start the server and say where it is."""
+"""``python -m backend``: start the server and say where it is; with a word behind it, see `backend.commands`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ class _Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Start the server; return the exit code."""
+    """Start the server, or run the command that is named; return the exit code."""
     # Images, weights and the database are for this user alone.
     os.umask(0o077)
+    if len(sys.argv) > 1:
+        from backend.commands import run
+
+        return run()
     try:
         settings = Settings()
         listener = _listen(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request
 from sqlalchemy import ColumnElement, or_, select, true
@@ -59,7 +59,7 @@ def require(session: Session, kind: str, identifier: str, level: str = "view") -
     Raises:
         RequestRefused: 404 when it is not there or may not be seen, 403 when it may be seen only.
     """
-    row: Owned | None = session.get(KINDS[kind], identifier)
+    row = cast("Owned | None", session.get(KINDS[kind], identifier))
     held = None if row is None else held_level(session, acting(), kind, row)
     if row is None or held is None:
         raise not_found(WORDS[kind], identifier)

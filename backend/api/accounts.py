@@ -14,7 +14,7 @@ from sqlalchemy import select
 from backend.accounts import access
 from backend.accounts.gate import COOKIE, cookie_of
 from backend.accounts.people import LONGEST, People, as_role
-from backend.acting import Role, acting
+from backend.acting import Principal, Role, acting
 from backend.api.dependencies import PartsDep, SessionDep
 from backend.api.schemas import PROBLEMS
 from backend.db import ApiToken, AuditEntry, Share, User
@@ -299,7 +299,8 @@ def begin_session(request: Request, response: Response, people: People, name: st
         # Not the name that was tried: people type their password there.
         audit.record("sign_in_refused", refusal.status)
         raise
-    audit.record("sign_in", 200, kind="account", identifier=user.id)
+    who = Principal(user.id, user.name, as_role(user.role), via="session")
+    audit.record("sign_in", 200, kind="account", identifier=user.id, principal=who)
     response.set_cookie(
         COOKIE,
         secret,

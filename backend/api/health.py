@@ -33,8 +33,9 @@ def ready(parts: PartsDep) -> Alive:
             session.execute(text("SELECT 1"))
         parts.storage.require_space()
     except (SQLAlchemyError, RequestRefused) as error:
+        seen = "disk full" if isinstance(error, RequestRefused) else "database"
         raise RequestRefused(
-            503, "The server cannot take work now", seen="disk full" if isinstance(error, RequestRefused) else "database",
+            503, "The server cannot take work now", seen=seen,
             remedy="Look at its log; it is asked again in a moment.", code="not-ready", retry_after=10,
         ) from error  # fmt: skip
     return Alive(status="ok")

@@ -1,0 +1,182 @@
+"""Who may see and change what: what is one's own, what is shared, and nothing else, on every route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backend.accounts.support import Ward, ward
+from tests.backend.support import API, Studio, as_form, assert_problem, study
+from tests.backend.tus.support import VERSION, Sender
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    with ward(tmp_path_factory.mktemp("access") / "data") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ben(server: Ward) -> Studio:
+    return server.studio("ben")
+
+
+@pytest.fixture(scope="module")
+def cleo(server: Ward) -> Studio:
+    return server.studio("cleo")
+
+
+@pytest.fixture(scope="module")
+def vera(server: Ward) -> Studio:
+    return server.studio("vera")
+
+
+@pytest.fixture(scope="module")
+def dataset(ben: Studio) -> str:
+    return str(ben.ready(study(6))["id"])
+
+
+@pytest.fixture(scope="module")
+def job(ben: Studio, dataset: str) -> str:
+    made = ben.ended(ben.train(dataset, epochs=1)["id"])
+    assert made["state"] == "succeeded", made
+    return str(made["id"])
+
+
+def ids(studio: Studio, kind: str) -> list[str]:
+    return [item["id"] for item in studio.http.get(f"{API}/{kind}").json()["items"]]
+
+
+def test_lists_hold_what_is_ones_own_and_an_admin_sees_all(server: Ward, ben: Studio, cleo: Studio, job: str) -> None:
+    admin = server.studio("ada")
+    for kind in ("datasets", "jobs", "models"):
+        assert len(ids(ben, kind)) == 1 and ids(cleo, kind) == [] and ids(admin, kind) == ids(ben, kind)
+
+
+def test_what_belongs_to_somebody_else_is_not_there_on_any_route(
+    server: Ward, cleo: Studio, dataset: str, job: str
+) -> None:
+    """Every route with an id in its path, whatever its method; none is left out."""
+    values = {"dataset_id": dataset, "job_id": job, "model_id": job}
+    tried = 0
+    for path, methods in server.app.openapi()["paths"].items():
+        named = [key for key in values if f"{{{key}}}" in path]
+        if not named:
+            continue
+        for key, value in values.items():
+            path = path.replace(f"{{{key}}}", value)
+        for key, value in (("{index}", "0"), ("{number}", "0"), ("{", ""), ("}", "")):
+            path = path.replace(key, value)
+        for method in methods:
+            answer = cleo.http.request(method.upper(), path)
+            assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
+            tried += 1
+    assert tried > 25
+    assert_problem(server.browser("cleo").get(f"{API}/datasets/{dataset}"), 404, "data-set-not-found")
+
+
+def test_another_ones_things_cannot_be_named_in_an_order_either(cleo: Studio, dataset: str, job: str) -> None:
+    order = {"dataset_id": dataset, "method": "wara", "backbone": "vit_tiny_untrained", "preset": "quick"}
+    assert_problem(cleo.http.post(f"{API}/jobs", json=order), 404, "data-set-not-found")
+    assert_problem(cleo.http.post(f"{API}/estimates", json=order), 404, "data-set-not-found")
+    assert_problem(cleo.http.get(f"{API}/models/compare", params={"a": job, "b": job}), 404, "model-not-found")
+
+
+def test_another_ones_upload_can_neither_be_seen_nor_gone_on_with(ben: Studio, cleo: Studio, tmp_path: Path) -> None:
+    owner, other = Sender(ben, tmp_path), Sender(cleo, tmp_path)
+    draft = owner.dataset()
+    address = owner.begun(draft, 5, path="a.png")
+    assert cleo.http.head(address, headers=VERSION).status_code == 404
+    assert_problem(other.patch(address, 0, b"12345"), 404, "data-set-not-found")
+    assert_problem(cleo.http.delete(address, headers=VERSION), 404, "data-set-not-found")
+    assert_problem(other.begin(draft, 5), 404, "data-set-not-found")
+    assert owner.offset(address) == 0
+    assert ben.http.delete(f"{API}/datasets/{draft}").status_code == 204
+
+
+def test_two_people_may_have_the_same_folder_and_do_not_learn_of_each_other(cleo: Studio, dataset: str) -> None:
+    own = cleo.ready(study(6))
+    assert own["id"] != dataset and own["name"] == "study"
+    assert_problem(cleo.upload(study(6)), 409, "dataset-exists")
+    assert cleo.http.delete(f"{API}/datasets/{own['id']}").status_code == 204
+
+
+def test_a_share_lets_look_or_also_change_and_can_be_taken_back(
+    server: Ward, ben: Studio, cleo: Studio, dataset: str
+) -> None:
+    people = {person["name"]: person["id"] for person in ben.http.get(f"{API}/people").json()}
+    address = f"{API}/shares/dataset/{dataset}"
+    shared = ben.http.put(address, json={"user_id": people["cleo"]})
+    assert shared.json() | {"id": ""} == {"id": "", "user_id": people["cleo"], "name": "cleo", "level": "view"}
+    assert ids(cleo, "datasets") == [dataset]
+    assert cleo.http.get(f"{API}/datasets/{dataset}/report").status_code == 200
+    decision = {"finding": "none", "fix": "drop"}
+    assert_problem(cleo.http.post(f"{API}/datasets/{dataset}/decisions", json=decision), 403, "not-yours")
+    ben.http.put(address, json={"user_id": people["cleo"], "level": "edit"})
+    assert cleo.http.post(f"{API}/datasets/{dataset}/decisions", json=decision).status_code == 422
+    assert_problem(cleo.http.delete(f"{API}/datasets/{dataset}"), 403, "not-yours")
+    assert_problem(cleo.http.get(address), 403, "not-yours")
+    [share] = ben.http.get(address).json()
+    assert ben.http.delete(f"{address}/{share['id']}").status_code == 204
+    assert ids(cleo, "datasets") == []
+
+
+def test_a_viewer_classifies_with_what_is_shared_and_changes_nothing(
+    server: Ward, ben: Studio, vera: Studio, dataset: str, job: str
+) -> None:
+    assert_problem(vera.upload(study(2)), 403, "not-allowed")
+    assert_problem(vera.http.post(f"{API}/datasets/demo"), 403, "not-allowed")
+    for kind, identifier in (("model", job), ("dataset", dataset)):
+        order = {"user_id": server.ids["vera"], "level": "edit"}
+        assert ben.http.put(f"{API}/shares/{kind}/{identifier}", json=order).status_code == 200
+    images = as_form(dict(list(study(1).items())[:1]))
+    assert vera.http.post(f"{API}/models/{job}/predict", files=images).status_code == 200
+    assert_problem(vera.http.delete(f"{API}/models/{job}"), 403, "not-allowed")
+    assert_problem(vera.http.post(f"{API}/jobs/{job}/cancel"), 403, "not-allowed")
+
+
+def test_a_token_reaches_as_far_as_its_scopes_and_its_role(server: Ward, ben: Studio, job: str) -> None:
+    reading, predicting = server.program("ben", "read"), server.program("ben", "predict")
+    assert reading.get(f"{API}/models").status_code == 200
+    assert_problem(reading.post(f"{API}/datasets/demo"), 403, "not-allowed")
+    images = as_form(dict(list(study(1).items())[:1]))
+    assert_problem(reading.post(f"{API}/models/{job}/predict", files=images), 403, "not-allowed")
+    assert predicting.post(f"{API}/models/{job}/predict", files=images).status_code == 200
+    assert_problem(predicting.get(f"{API}/models"), 403, "not-allowed")
+    order = {"label": "x", "scopes": ["admin"], "days": 1}
+    assert_problem(ben.http.post(f"{API}/me/tokens", json=order), 422, "token-scope")
+    assert_problem(server.program("ben", "write").post(f"{API}/me/tokens", json=order), 403, "not-allowed")
+
+
+def test_only_an_admin_sees_accounts_and_the_audit_log(server: Ward, ben: Studio) -> None:
+    order = {"name": "mallory", "password": "correct horse battery", "role": "admin"}
+    assert_problem(ben.http.post(f"{API}/accounts", json=order), 403, "not-allowed")
+    for path in ("accounts", "audit", "audit.csv"):
+        assert_problem(ben.http.get(f"{API}/{path}"), 403, "not-allowed")
+    assert_problem(server.program("ada", "read").get(f"{API}/audit"), 403, "not-allowed")
+    assert {account["name"] for account in server.browser("ada").get(f"{API}/accounts").json()} == set(server.ids)
+
+
+def test_the_last_admin_cannot_go(server: Ward) -> None:
+    admin, address = server.browser("ada"), f"{API}/accounts/{server.ids['ada']}"
+    assert_problem(admin.delete(address), 409, "last-admin")
+    assert_problem(admin.patch(address, json={"role": "member"}), 409, "last-admin")
+    assert_problem(admin.patch(address, json={"disabled": True}), 409, "last-admin")
+
+
+def test_the_audit_log_says_who_did_what_and_cannot_be_changed(server: Ward, ben: Studio, job: str) -> None:
+    ben.http.get(f"{API}/models/{job}/download")
+    admin = server.browser("ada")
+    lines = admin.get(f"{API}/audit", params={"limit": 500}).json()
+    seen = {(line["user_name"], line["action"], line["object_kind"], line["object_id"]) for line in lines}
+    assert ("ben", "download_model", "model", job) in seen
+    assert ("ada", "sign_in", "account", server.ids["ada"]) in seen
+    with pytest.raises(Exception, match="append only"), server.parts.database.session() as session:
+        session.connection().exec_driver_sql("DELETE FROM audit")
+    with pytest.raises(Exception, match="append only"), server.parts.database.session() as session:
+        session.connection().exec_driver_sql("UPDATE audit SET user_name = 'x'")
+    text = admin.get(f"{API}/audit.csv").text
+    assert text.splitlines()[0] == "number,at,account,name,via,action,object_kind,object,status"
+    assert len(text.splitlines()) > len(lines)
