@@ -11,8 +11,17 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from backend.accounts.access import require, visible
-from backend.api.dependencies import BackbonesDep, IntakeDep, JobDep, Parts, PartsDep, SessionDep, SupervisorDep
+from backend.accounts.access import visible
+from backend.api.dependencies import (
+    BackbonesDep,
+    IntakeDep,
+    JobDep,
+    Parts,
+    PartsDep,
+    SessionDep,
+    SupervisorDep,
+    require_dataset,
+)
 from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, Problem
 from backend.db import Dataset, Job
@@ -32,7 +41,7 @@ def create_job(
     order: JobIn, session: SessionDep, intake: IntakeDep, backbones: BackbonesDep, parts: PartsDep
 ) -> JobOut:
     """Queue a training. Everything that can be wrong with the order is said at once."""
-    dataset: Dataset = require(session, "dataset", order.dataset_id)
+    dataset = require_dataset(session, order.dataset_id)
     intake.catalogue(dataset)  # refuses while it is not ready
     offer = backbones.resolve(order.backbone)
     checked_recipe(order, offer, parts)

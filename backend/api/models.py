@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Str
 from sqlalchemy import select
 
 from backend.accounts.access import visible
-from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep
+from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import (
     PROBLEMS,
     FigureList,
@@ -151,10 +151,7 @@ async def predict(
 def find_model(parts: Parts, model_id: str) -> Model:
     """Return a model for a route that reads its request as a stream, or answer 404."""
     with parts.database.session() as session:
-        found = session.get(Model, model_id)
-    if found is None:
-        raise not_found("model", model_id)
-    return found
+        return require_model(session, model_id)
 
 
 def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:

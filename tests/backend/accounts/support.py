@@ -17,16 +17,14 @@ PASSWORD = "correct horse battery staple"
 
 
 class Ward:
-    """A running server with an admin, two members and a viewer, each with a browser of their own."""
+    """A running server with an admin, three members and a viewer, each with a browser of their own."""
 
     def __init__(self, client: TestClient) -> None:
         self.app: Any = client.app
         self.parts: Parts = self.app.state.parts
         self.anonymous = client
-        self.ids = {
-            name: self.parts.people.add(name, PASSWORD, role).id
-            for name, role in (("ada", "admin"), ("ben", "member"), ("cleo", "member"), ("vera", "viewer"))
-        }
+        roles = {"ada": "admin", "ben": "member", "cleo": "member", "dora": "member", "vera": "viewer"}
+        self.ids = {name: self.parts.people.add(name, PASSWORD, role).id for name, role in roles.items()}
 
     def browser(self, name: str) -> TestClient:
         """A browser in which somebody is signed in."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import Request
+from sqlalchemy import select
 
+from backend.accounts.access import KINDS, PARTS, authorise, limit
+from backend.acting import Principal, Role, act_as
+from backend.api import router
+from backend.db import Dataset, Job, Model
 from tests.backend.accounts.support import Ward, ward
 from tests.backend.support import API, Studio, as_form, assert_problem, study
 from tests.backend.tus.support import VERSION, Sender
@@ -45,6 +55,19 @@ def job(ben: Studio, dataset: str) -> str:
     return str(made["id"])
 
 
+@pytest.fixture(scope="module")
+def dora(server: Ward) -> Studio:
+    return server.studio("dora")
+
+
+@pytest.fixture(scope="module")
+def own(dora: Studio) -> str:
+    """A model of hers."""
+    made = dora.ended(dora.train(str(dora.ready(study(6, start=50))["id"]), epochs=1)["id"])
+    assert made["state"] == "succeeded", made
+    return str(made["id"])
+
+
 def ids(studio: Studio, kind: str) -> list[str]:
     return [item["id"] for item in studio.http.get(f"{API}/{kind}").json()["items"]]
 
@@ -52,36 +75,135 @@ def ids(studio: Studio, kind: str) -> list[str]:
 def test_lists_hold_what_is_ones_own_and_an_admin_sees_all(server: Ward, ben: Studio, cleo: Studio, job: str) -> None:
     admin = server.studio("ada")
     for kind in ("datasets", "jobs", "models"):
-        assert len(ids(ben, kind)) == 1 and ids(cleo, kind) == [] and ids(admin, kind) == ids(ben, kind)
+        assert len(ids(ben, kind)) == 1 and ids(cleo, kind) == [] and set(ids(admin, kind)) >= set(ids(ben, kind))
+
+
+# What a query or a body may say without naming an object. A new word must be put here, or into NAMING with the kind
+# of object that it names: then the test asks for another one's.
+PLAIN = """
+    before limit since ask seed cls offset last-event-id criterion theme format of layer name password old new label
+    scopes days role disabled file files labels age_band finish finding fix source table sheet columns depth pattern
+    label_tag patient_tag rename leave_out image rectangles scope method backbone preset recipe level
+    left top right bottom
+"""
+NAMING = {
+    "a": "model", "b": "model", "model": "model", "compare": "model", "dataset_id": "dataset", "user_id": "account",
+}  # fmt: skip
+
+
+def walk(app: Any) -> Iterator[tuple[str, str, dict[str, Any], set[str]]]:
+    """Every route: method, path, its description, and the words of its path, query, headers and body."""
+    described = app.openapi()
+    for path, methods in described["paths"].items():
+        for method, route in methods.items():
+            words = {parameter["name"] for parameter in route.get("parameters", [])}
+            for content in route.get("requestBody", {}).get("content", {}).values():
+                text = json.dumps(content["schema"])
+                for name in re.findall(r"#/components/schemas/(\w+)", text):
+                    words |= described["components"]["schemas"][name].get("properties", {}).keys()
+                words |= content["schema"].get("properties", {}).keys()
+            yield method.upper(), path, route, words
+
+
+def test_every_word_of_every_route_is_known_to_the_check(server: Ward) -> None:
+    """A new route cannot bring a name for an object that nobody has thought of."""
+    known = set(PLAIN.split()) | NAMING.keys() | PARTS | {f"{kind}_id" for kind in KINDS}
+    for method, path, _, words in walk(server.app):
+        unknown = words - known
+        assert not unknown, f"{method} {path}: say in PLAIN or NAMING what {unknown} is, or in access.py whose it is"
+
+
+def test_every_route_of_the_api_stands_behind_the_check(server: Ward) -> None:
+    """One router holds them all, and asks first; nothing beside it answers under its address."""
+    assert [dependency.dependency for dependency in router.dependencies] == [authorise]
+    beside = [route for route in server.app.routes if getattr(route, "original_router", None) is not router]
+    assert len(beside) == len(server.app.routes) - 1
+    assert not [route.path for route in beside if route.path.startswith(API)]
 
 
 def test_what_belongs_to_somebody_else_is_not_there_on_any_route(
     server: Ward, cleo: Studio, dataset: str, job: str
 ) -> None:
     """Every route with an id in its path, whatever its method; none is left out."""
-    values = {"dataset_id": dataset, "job_id": job, "model_id": job}
+    values = {"dataset_id": dataset, "job_id": job, "model_id": job, "kind": "model", "object_id": job, "share_id": "x"}
     tried = 0
-    for path, methods in server.app.openapi()["paths"].items():
-        named = [key for key in values if f"{{{key}}}" in path]
-        if not named:
+    for method, path, _, words in walk(server.app):
+        if not words & {"dataset_id", "job_id", "model_id", "object_id"} or "{" not in path:
             continue
-        for key, value in values.items():
-            path = path.replace(f"{{{key}}}", value)
-        for key, value in (("{index}", "0"), ("{number}", "0"), ("{", ""), ("}", "")):
-            path = path.replace(key, value)
-        for method in methods:
-            answer = cleo.http.request(method.upper(), path)
-            assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
-            tried += 1
-    assert tried > 25
+        address = re.sub(r"{(\w+)}", lambda found: values.get(found[1], "0"), path)
+        answer = cleo.http.request(method, address)
+        if method == "PUT" and "object_id" in words:  # who it is shared with is asked for first
+            answer = cleo.http.put(address, json={"user_id": server.ids["cleo"]})
+        assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
+        tried += 1
+    assert tried > 40
     assert_problem(server.browser("cleo").get(f"{API}/datasets/{dataset}"), 404, "data-set-not-found")
 
 
-def test_another_ones_things_cannot_be_named_in_an_order_either(cleo: Studio, dataset: str, job: str) -> None:
+def test_another_ones_things_cannot_be_named_in_a_query_either(
+    server: Ward, ben: Studio, dora: Studio, own: str, job: str
+) -> None:
+    """Beside a model of one's own: on every route whose query names a model."""
+    tried = 0
+    for method, path, route, _ in walk(server.app):
+        queries = [word["name"] for word in route.get("parameters", []) if word["in"] == "query"]
+        for name in queries:
+            if NAMING.get(name) != "model":
+                continue
+            others = {other: own for other in queries if other != name and NAMING.get(other) == "model"}
+            address = path.replace("{model_id}", own)
+            answer = dora.http.request(method, address, params={**others, name: job})
+            assert_problem(answer, 404, "model-not-found")
+            assert dora.http.request(method, address, params={**others, name: own}).status_code == 200
+            tried += 1
+    assert tried >= 5
+    costs = dora.http.get(f"{API}/models/compare/costs", params=[("model", own), ("model", job)])
+    assert_problem(costs, 404, "model-not-found")
+
+
+def test_another_ones_things_cannot_be_named_in_an_order_either(dora: Studio, dataset: str) -> None:
     order = {"dataset_id": dataset, "method": "wara", "backbone": "vit_tiny_untrained", "preset": "quick"}
-    assert_problem(cleo.http.post(f"{API}/jobs", json=order), 404, "data-set-not-found")
-    assert_problem(cleo.http.post(f"{API}/estimates", json=order), 404, "data-set-not-found")
-    assert_problem(cleo.http.get(f"{API}/models/compare", params={"a": job, "b": job}), 404, "model-not-found")
+    assert_problem(dora.http.post(f"{API}/jobs", json=order), 404, "data-set-not-found")
+    assert_problem(dora.http.post(f"{API}/estimates", json=order), 404, "data-set-not-found")
+
+
+def test_another_ones_full_training_is_no_reference_for_costs(
+    server: Ward, ben: Studio, dora: Studio, own: str, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its name nor its memory is told: a session of a request finds only what its person may see."""
+    monkeypatch.setattr("wara.evaluation.costs.memory_comparable", lambda _recipe, _full: True)
+    with server.parts.database.session() as session:
+        session.get_one(Model, job).method = "full"
+    try:
+        [item] = dora.http.get(f"{API}/models/compare/costs", params={"model": own}).json()["items"]
+        assert item["full"] is None
+        [item] = ben.http.get(f"{API}/models/compare/costs", params={"model": job}).json()["items"]
+        assert item["full"]["id"] == job
+    finally:
+        with server.parts.database.session() as session:
+            session.get_one(Model, job).method = "wara"
+
+
+def test_a_session_of_a_request_finds_what_its_person_may_see_whatever_is_asked(
+    server: Ward, own: str, job: str
+) -> None:
+    def found_as(name: str, role: Role) -> tuple[list[str], bool, int]:
+        act_as(Principal(server.ids[name], name, role, via="session"))
+        with server.parts.database.session() as session:
+            limit(session)
+            every = sorted(session.scalars(select(Model.id)))
+            return every, session.get(Job, job) is not None, len(session.scalars(select(Dataset)).all())
+
+    assert copy_context().run(found_as, "dora", "member") == ([own], False, 1)
+    assert copy_context().run(found_as, "ben", "member") == ([job], True, 1)
+    assert copy_context().run(found_as, "vera", "viewer") == ([], False, 0)
+    assert copy_context().run(found_as, "ada", "admin") == (sorted([own, job]), True, 2)
+
+
+def test_a_path_that_names_what_no_rule_knows_is_refused_to_everybody() -> None:
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "path_params": {"secret_id": "1"}}
+    with pytest.raises(RuntimeError, match="secret_id"):
+        authorise(Request(scope))
 
 
 def test_another_ones_upload_can_neither_be_seen_nor_gone_on_with(ben: Studio, cleo: Studio, tmp_path: Path) -> None:
