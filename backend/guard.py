@@ -37,7 +37,8 @@ class RequestGuard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.check_host = settings.on_loopback or bool(settings.extra_hosts)
+        # Without accounts the name is what keeps a foreign page out, so there it is always checked.
+        self.check_host = settings.on_loopback or settings.published_on_loopback or bool(settings.extra_hosts)
         self.hosts = LOOPBACK_NAMES | settings.extra_hosts
         if not settings.on_loopback and settings.host not in WILDCARD_HOSTS:
             self.hosts = self.hosts | {settings.host.lower()}

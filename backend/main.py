@@ -157,7 +157,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _start(parts: Parts) -> None:
-    if parts.settings.host in WILDCARD_HOSTS and not parts.settings.extra_hosts:
+    settings = parts.settings
+    if settings.host in WILDCARD_HOSTS and not (settings.extra_hosts or settings.published_on_loopback):
         log.warning(
             "The server listens on every network of this machine and answers under any name. Set WARA_ALLOWED_HOSTS to "
             "the names it is meant to have."
