@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
@@ -50,9 +52,10 @@ class BackendProblem(Exception):
 
 def browser_url(*parts: str, **params: str | None) -> str:
     """Return the address at which the browser itself finds an API resource (figures, downloads)."""
+    # Relative to the page, which may stand at a path of a proxy.
     path = "/".join(quote(str(part), safe="") for part in parts)
     query = urlencode({key: value for key, value in params.items() if value})
-    return f"{API_PREFIX}/{path}" + (f"?{query}" if query else "")
+    return f"{API_PREFIX[1:]}/{path}" + (f"?{query}" if query else "")
 
 
 class Backend:
@@ -60,11 +63,18 @@ class Backend:
 
     Args:
         api_url: where the server listens, with or without ``/api/v1``, e.g. ``"http://127.0.0.1:7860"``.
+        certificate: the server's own (PEM), where it speaks https; no other is then believed.
     """
 
-    def __init__(self, api_url: str) -> None:
+    def __init__(self, api_url: str, certificate: str | Path | None = None) -> None:
         base = api_url.rstrip("/")
         self.base = base if base.endswith(API_PREFIX) else base + API_PREFIX
+        self._trust: ssl.SSLContext | bool = True
+        if certificate is not None:
+            self._trust = ssl.create_default_context(cafile=str(certificate))
+            # It is this very certificate that is known, whoever signed it and for whatever name.
+            self._trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            self._trust.check_hostname = False
         # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
         self._models: dict[str, dict[str, Any]] = {}
         self._demo: dict[str, Any] | None = None
@@ -74,7 +84,8 @@ class Backend:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             # trust_env off: a proxy meant for the internet must never see calls to this machine.
-            self._clients[loop] = httpx.AsyncClient(timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
+            timeout = httpx.Timeout(60.0, connect=5.0)
+            self._clients[loop] = httpx.AsyncClient(timeout=timeout, trust_env=False, verify=self._trust)
         return self._clients[loop]
 
     async def close(self) -> None:

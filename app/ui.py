@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,22 +25,27 @@ SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.j
 STYLES = ("style.css", "results.css")
 
 
-def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
+def mount(
+    fastapi_app: FastAPI, api_url: str, *, root_path: str = "", certificate: str | Path | None = None
+) -> FastAPI:
     """Mount the pages at ``/`` of the server; routes registered before keep working.
 
     Args:
         fastapi_app: the server, with its API already registered.
         api_url: where the pages reach the API, e.g. ``"http://127.0.0.1:7860"`` (``/api/v1`` may be left out).
+        root_path: the path at which a proxy shows the server, e.g. ``"/studio"``.
+        certificate: the server's own, where it speaks https.
 
     Returns:
         The same server.
     """
     fastapi_app.mount(STATIC, StaticFiles(directory=ASSETS), name="studio")
-    blocks = build(Backend(api_url))
+    blocks = build(Backend(api_url, certificate))
     gr.mount_gradio_app(
         fastapi_app,
         blocks,
         path="/",
+        root_path=root_path or None,
         theme=theme(),
         run_history=False,
         footer_links=[],
@@ -157,5 +163,5 @@ def render_footer() -> str:
     """The standing note, and where the API is described."""
     return (
         "<footer><p><strong>Research tool, not a medical device.</strong> Images stay on this server.</p>"
-        '<p><a class="link" href="/api/docs">API</a></p></footer>'
+        '<p><a class="link" href="api/docs">API</a></p></footer>'
     )

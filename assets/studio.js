@@ -2,7 +2,7 @@
 // Python renders every page; this file only carries files to the API and events to Python.
 (() => {
   "use strict";
-  const API = "/api/v1";
+  const API = new URL("api/v1", document.baseURI).pathname; // the page may stand at a path of a proxy
   const PAGES = ["data", "train", "classify", "analyse", "models"];
 
   // ---- theme ---------------------------------------------------------------------------------

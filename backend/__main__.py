@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import sys
 
 import uvicorn
@@ -41,6 +42,7 @@ def main() -> int:
         return run()
     try:
         settings = Settings()
+        _require_tls(settings)
         listener = _listen(settings)
     except (InputError, ValidationError) as error:
         return _refuse(error)
@@ -62,11 +64,30 @@ def main() -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Believed of trusted proxies alone: see `backend.proxies`.
+        proxy_headers=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-    server = _Server(config, settings.base_url(port))
+    server = _Server(config, settings.base_url(port) + settings.root_path)
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _require_tls(settings: Settings) -> None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            "The certificate and its key cannot be used",
+            seen=f"{settings.tls_cert}, {settings.tls_key}: {error.strerror or type(error).__name__}",
+            remedy="Set WARA_TLS_CERT and WARA_TLS_KEY to two PEM files that belong together, the key without a "
+            "password, and let this user read them.",
+            code="tls-files",
+        ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -31,6 +31,7 @@ from backend.estimates import Estimator
 from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
+from backend.proxies import FromProxies
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(ApiShell)
     app.add_middleware(Gate, people=parts.people, audit=parts.audit)
     app.add_middleware(RequestGuard, settings=settings)
+    app.add_middleware(FromProxies, settings=settings)
     app.include_router(router)
     docs.install(app)
     sign_in.install(app)
@@ -140,7 +142,9 @@ def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:
             raise
         log.warning("The pages are not installed; only the API is served")
         return app
-    mounted: FastAPI = pages.mount(app, settings.base_url())
+    mounted: FastAPI = pages.mount(
+        app, settings.base_url(), root_path=settings.root_path, certificate=settings.tls_cert
+    )
     return mounted
 
 
@@ -162,6 +166,11 @@ def _start(parts: Parts) -> None:
         log.warning(
             "The server listens on every network of this machine and answers under any name. Set WARA_ALLOWED_HOSTS to "
             "the names it is meant to have."
+        )
+    if not (settings.reached_by_one or settings.tls_cert or settings.proxies):
+        log.warning(
+            "The server speaks plain http with other machines: passwords and images can be read on the way. Set "
+            "WARA_TLS_CERT and WARA_TLS_KEY, or put a proxy with TLS in front and name it in WARA_TRUSTED_PROXIES."
         )
     prepare(parts)
     parts.intake.start()
@@ -186,10 +195,11 @@ def prepare(parts: Parts) -> None:
     if settings.admin_password and not parts.people.exist():
         parts.people.add(settings.admin_name, settings.admin_password.get_secret_value(), "admin")
         log.info("The first account was made from WARA_ADMIN_NAME and WARA_ADMIN_PASSWORD")
-    if settings.on_loopback or settings.published_on_loopback or parts.people.exist():
+    if settings.reached_by_one or parts.people.exist():
         return
     raise InputError(
-        "Others can reach the server at this address, and there are no accounts", seen=settings.host,
+        "Others can reach the server at this address, and there are no accounts",
+        seen=f"{settings.host}, behind a proxy" if settings.proxies else settings.host,
         remedy="Make the first one with python -m backend users add NAME, or by WARA_ADMIN_NAME and "
         "WARA_ADMIN_PASSWORD; or listen on 127.0.0.1.", code="no-accounts",
     )  # fmt: skip

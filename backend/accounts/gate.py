@@ -6,6 +6,7 @@ import logging
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
+from starlette._utils import get_route_path
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
@@ -61,7 +62,7 @@ class Gate:
             principal: Principal | None = LOCAL
         else:
             principal = await run_in_threadpool(self._who, headers)
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = get_route_path(scope) or "/"  # as the router sees it
         if principal is None and not _is_open(path):
             await _turn_away(scope, receive, send, path, headers)
             return
@@ -85,7 +86,7 @@ class Gate:
         if principal is None or scope["type"] != "http":
             return
         action = getattr(scope.get("endpoint"), "__name__", "")
-        if _is_audited(scope["method"], scope["path"], action, status, principal):
+        if _is_audited(scope["method"], get_route_path(scope), action, status, principal):
             kind, identifier = _object(scope)
             await run_in_threadpool(
                 self._audit.record, action, status, kind=kind, identifier=identifier, principal=principal

@@ -13,6 +13,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from backend.accounts.access import visible
+from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
     PROBLEMS,
@@ -221,7 +222,7 @@ def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
 
 def _thumbnail_url(dataset_id: str, study: Study, file: str) -> str:
     # Other labels may put another image at this place; the version keeps browsers from showing the old.
-    return f"/api/v1/datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}"
+    return address(f"datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}")
 
 
 def _decisions(decisions: list[Decision]) -> DecisionList:

@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Str
 from sqlalchemy import select
 
 from backend.accounts.access import visible
+from backend.addresses import address
 from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import (
     PROBLEMS,
@@ -92,7 +93,7 @@ def list_figures(model: ModelDep, storage: StorageDep) -> FigureList:
     """List the figures that the run drew."""
     files = sorted((storage.folder("models", model.id) / "figures").glob("*.png"))
     return FigureList(
-        items=[FigureOut(name=file.stem, url=f"/api/v1/models/{model.id}/figures/{file.name}") for file in files]
+        items=[FigureOut(name=file.stem, url=address(f"models/{model.id}/figures/{file.name}")) for file in files]
     )
 
 
