@@ -10,18 +10,19 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from backend.storage import DATABASE_FILE
+from backend.batch_record import OPEN_STATES, RECORD_FILE
+from backend.storage import DATABASE_FILE, read_json
 from wara import __version__
 from wara.errors import InputError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-# What is kept of each table's rows, and where. Uploads under way are not: their senders go on with them here.
+# What is kept of each table's rows, and where. Uploads and batches under way are not: their senders go on here.
 FOLDERS = {"datasets": "datasets", "jobs": "jobs", "models": "models", "backbones": "backbones"}
 # Made again on demand.
 _LEFT_OUT = frozenset({"cache", "thumbnails", "worker.lock", "process.json"})
@@ -70,6 +71,7 @@ def back_up(data: Path, target: Path) -> Counts:
             with tarfile.open(fileobj=out, mode="w") as archive:
                 writer = _Writer(archive)
                 _add_rows(data, copy, writer)
+                _add_batches(data, writer)
                 _tidy(copy)
                 writer.add(copy, DATABASE_FILE)
                 writer.add_manifest()
@@ -180,6 +182,14 @@ def _add_rows(data: Path, database: Path, writer: _Writer) -> None:
         for table in ("jobs", "models"):
             copy.execute(f"UPDATE {table} SET dataset_id = NULL WHERE dataset_id NOT IN (SELECT id FROM datasets)")
         copy.commit()
+
+
+def _add_batches(data: Path, writer: _Writer) -> None:
+    """Add the answers of batches that have ended."""
+    for record in sorted((data / "batches").glob(f"*/{RECORD_FILE}")):
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            if read_json(record).get("state") not in OPEN_STATES:
+                _add_folder(record.parent, f"batches/{record.parent.name}", writer)
 
 
 def _add_folder(home: Path, name: str, writer: _Writer) -> bool:

@@ -19,12 +19,18 @@ LEVELS = ("view", "edit")
 # What else may stand in a path, and whose check is in the route itself or not needed: a route whose path names
 # something that is in neither list is refused to everybody, so that a new kind of object cannot be forgotten.
 PARTS = frozenset({
-    "index", "number", "name", "file", "kind", "object_id", "share_id", "token_id", "account_id", "upload_id", "rest",
+    "index", "number", "name", "file", "kind", "object_id", "share_id", "token_id", "account_id", "upload_id",
+    "batch_id",
 })  # fmt: skip
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Routes that answer a question about what was sent with it, and change nothing, by the name of their function.
-_ASKING = frozenset({"predict", "explain", "preview_dataset_mapping", "estimate_job"})
-_PREDICTING = frozenset({"predict", "explain"})
+_PREDICTING = frozenset({
+    "predict", "explain", "create_batch", "create_zip_batch", "find_places", "add_batch_files", "cancel_batch",
+    "delete_batch",
+})  # fmt: skip
+_ASKING = _PREDICTING | {"preview_dataset_mapping", "estimate_job"}
+# The answers of one's own batches, for a program that may only classify.
+_ANSWERS = frozenset({"list_batches", "get_batch", "get_rows", "get_patients", "get_table", "get_patient_table"})
 # What everybody may do to their own account.
 _OWN = frozenset({"sign_in", "sign_out", "change_own_password", "create_token", "delete_token", "live", "ready"})
 
@@ -48,7 +54,8 @@ def authorise(request: Request) -> None:
     name = getattr(request.scope.get("endpoint"), "__name__", "")
     asking = request.method in SAFE or name in _ASKING
     if name not in _OWN:
-        _require_scope(principal, "predict" if name in _PREDICTING else "read" if asking else "write")
+        scope = "predict" if name in _PREDICTING else "read" if asking else "write"
+        _require_scope(principal, scope, *(["predict"] if name in _ANSWERS else []))
     if principal.is_admin:
         return
     level = "view" if asking else "own" if request.method == "DELETE" and _names_whole(request) else "edit"
@@ -56,6 +63,8 @@ def authorise(request: Request) -> None:
     named = [(kind, request.path_params.get(f"{kind}_id")) for kind in KINDS]
     if "upload_id" in request.path_params:
         named.append(("dataset", parts.uploads.store.load(request.path_params["upload_id"]).dataset_id))
+    if "batch_id" in request.path_params:
+        parts.batches.get(request.path_params["batch_id"])
     for kind, identifier in named:
         if identifier is not None:
             with parts.database.session() as session:
@@ -167,11 +176,11 @@ def _names_whole(request: Request) -> bool:
     return last in (str(request.path_params.get(f"{kind}_id")) for kind in KINDS)
 
 
-def _require_scope(principal: Principal, scope: str) -> None:
-    if scope not in principal.scopes:
+def _require_scope(principal: Principal, *scopes: str) -> None:
+    if principal.scopes.isdisjoint(scopes):
         what = "This token is not for that" if principal.via == "token" else "Your account may look, not change"
         raise RequestRefused(
-            403, what, seen=f"needs {scope}, has {', '.join(sorted(principal.scopes))}",
+            403, what, seen=f"needs {' or '.join(scopes)}, has {', '.join(sorted(principal.scopes))}",
             remedy="Ask an admin for another role, or make a token with this scope.", code="not-allowed",
         )  # fmt: skip
 

@@ -25,10 +25,10 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({LOGIN, "/api/v1/session", "/api/v1/health/live", "/api/v1/health/ready", "/favicon.ico"})
 OPEN_FOLDERS = ("/studio/",)
 # Asked by a page several times a minute, or without effect: these would bury what matters in the audit log.
-_NOT_AUDITED = frozenset({"preview_dataset_mapping", "estimate_job", "append_bytes", "override_method"})
-_NOT_AUDITED_ALONE = frozenset({"predict", "explain", "add_files"})
+_NOT_AUDITED = frozenset({"preview_dataset_mapping", "estimate_job", "append_bytes", "override_method", "find_places"})
+_NOT_AUDITED_ALONE = frozenset({"predict", "explain", "add_files", "add_batch_files"})
 # Reading that carries something out of the house.
-_AUDITED_READS = frozenset({"download_model", "export_model", "export_audit", "get_batch_csv"})
+_AUDITED_READS = frozenset({"download_model", "export_model", "export_audit", "get_table", "get_patient_table"})
 _KINDS = ("dataset", "job", "model", "backbone", "token", "account", "share", "batch")
 
 log = logging.getLogger("backend.accounts")

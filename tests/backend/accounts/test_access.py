@@ -18,7 +18,7 @@ from backend.acting import Principal, Role, act_as
 from backend.api import router
 from backend.db import Dataset, Job, Model
 from tests.backend.accounts.support import Ward, ward
-from tests.backend.support import API, Studio, as_form, assert_problem, study
+from tests.backend.support import API, Studio, as_form, assert_problem, png, study
 from tests.backend.tus.support import VERSION, Sender
 
 
@@ -68,8 +68,22 @@ def own(dora: Studio) -> str:
     return str(made["id"])
 
 
+@pytest.fixture(scope="module")
+def batch(ben: Studio, job: str) -> str:
+    """Of two announced images, one of which was sent."""
+    order = {"files": [{"name": name, "size": len(content)} for name, content in IMAGES.items()]}
+    made = ben.http.post(f"{API}/models/{job}/batches", json=order)
+    assert made.status_code == 201, made.text
+    address = f"{API}/batches/{made.json()['id']}"
+    assert ben.http.post(f"{address}/files", files=as_form(dict([*IMAGES.items()][:1]))).status_code == 200
+    return str(made.json()["id"])
+
+
 def ids(studio: Studio, kind: str) -> list[str]:
     return [item["id"] for item in studio.http.get(f"{API}/{kind}").json()["items"]]
+
+
+IMAGES = {"a.png": png(1), "b.png": png(2)}
 
 
 def test_lists_hold_what_is_ones_own_and_an_admin_sees_all(server: Ward, ben: Studio, cleo: Studio, job: str) -> None:
@@ -84,7 +98,7 @@ PLAIN = """
     before limit since ask seed cls offset last-event-id criterion theme format of layer name password old new label
     scopes days role disabled file files labels age_band finish finding fix source table sheet columns depth pattern
     label_tag patient_tag rename leave_out image rectangles scope method backbone preset recipe level
-    left top right bottom
+    left top right bottom size
 """
 NAMING = {
     "a": "model", "b": "model", "model": "model", "compare": "model", "dataset_id": "dataset", "user_id": "account",
@@ -122,13 +136,14 @@ def test_every_route_of_the_api_stands_behind_the_check(server: Ward) -> None:
 
 
 def test_what_belongs_to_somebody_else_is_not_there_on_any_route(
-    server: Ward, cleo: Studio, dataset: str, job: str
+    server: Ward, cleo: Studio, dataset: str, job: str, batch: str
 ) -> None:
     """Every route with an id in its path, whatever its method; none is left out."""
-    values = {"dataset_id": dataset, "job_id": job, "model_id": job, "kind": "model", "object_id": job, "share_id": "x"}
+    values = {"dataset_id": dataset, "job_id": job, "model_id": job, "batch_id": batch}
+    values |= {"kind": "model", "object_id": job}
     tried = 0
     for method, path, _, words in walk(server.app):
-        if not words & {"dataset_id", "job_id", "model_id", "object_id"} or "{" not in path:
+        if not words & {"dataset_id", "job_id", "model_id", "batch_id", "object_id"} or "{" not in path:
             continue
         address = re.sub(r"{(\w+)}", lambda found: values.get(found[1], "0"), path)
         answer = cleo.http.request(method, address)
@@ -136,7 +151,7 @@ def test_what_belongs_to_somebody_else_is_not_there_on_any_route(
             answer = cleo.http.put(address, json={"user_id": server.ids["cleo"]})
         assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
         tried += 1
-    assert tried > 40
+    assert tried > 50
     assert_problem(server.browser("cleo").get(f"{API}/datasets/{dataset}"), 404, "data-set-not-found")
 
 
@@ -161,10 +176,12 @@ def test_another_ones_things_cannot_be_named_in_a_query_either(
     assert_problem(costs, 404, "model-not-found")
 
 
-def test_another_ones_things_cannot_be_named_in_an_order_either(dora: Studio, dataset: str) -> None:
+def test_another_ones_things_cannot_be_named_in_an_order_either(dora: Studio, dataset: str, own: str) -> None:
     order = {"dataset_id": dataset, "method": "wara", "backbone": "vit_tiny_untrained", "preset": "quick"}
     assert_problem(dora.http.post(f"{API}/jobs", json=order), 404, "data-set-not-found")
     assert_problem(dora.http.post(f"{API}/estimates", json=order), 404, "data-set-not-found")
+    batch = dora.http.post(f"{API}/models/{own}/batches", json={"dataset_id": dataset})
+    assert_problem(batch, 404, "data-set-not-found")
 
 
 def test_another_ones_full_training_is_no_reference_for_costs(
@@ -257,6 +274,26 @@ def test_a_viewer_classifies_with_what_is_shared_and_changes_nothing(
     assert vera.http.post(f"{API}/models/{job}/predict", files=images).status_code == 200
     assert_problem(vera.http.delete(f"{API}/models/{job}"), 403, "not-allowed")
     assert_problem(vera.http.post(f"{API}/jobs/{job}/cancel"), 403, "not-allowed")
+
+
+def test_a_batch_is_its_makers_alone_even_where_the_model_is_shared(
+    server: Ward, ben: Studio, vera: Studio, job: str, batch: str
+) -> None:
+    """What was classified is not shared by sharing what it was classified with."""
+    order = {"user_id": server.ids["vera"]}
+    share = ben.http.put(f"{API}/shares/model/{job}", json=order).json()["id"]
+    assert ids(vera, "batches") == [] and ids(ben, "batches") == [batch]
+    assert ids(server.studio("ada"), "batches") == [batch]
+    assert_problem(vera.http.get(f"{API}/batches/{batch}"), 404, "batch-not-found")
+    announced = {"files": [{"name": "a.png", "size": len(IMAGES["a.png"])}]}
+    own = vera.http.post(f"{API}/models/{job}/batches", json=announced).json()["id"]
+    program = server.program("vera", "predict")
+    assert program.get(f"{API}/batches/{own}").json()["state"] == "receiving"
+    assert_problem(server.program("vera", "read").post(f"{API}/batches/{own}/cancel"), 403, "not-allowed")
+    assert ben.http.delete(f"{API}/shares/model/{job}/{share}").status_code == 204
+    late = program.post(f"{API}/batches/{own}/files", files=as_form(dict([*IMAGES.items()][:1])))
+    assert_problem(late, 404, "model-not-found")
+    assert vera.http.delete(f"{API}/batches/{own}").status_code == 204
 
 
 def test_a_token_reaches_as_far_as_its_scopes_and_its_role(server: Ward, ben: Studio, job: str) -> None:
