@@ -118,6 +118,18 @@ class Backend:
         """Who is signed in."""
         return cast("dict[str, Any]", await self._json("me"))
 
+    async def tokens(self) -> list[dict[str, Any]]:
+        """One's own tokens, without their secrets."""
+        return cast("list[dict[str, Any]]", await self._json("me", "tokens"))
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """All accounts; for admins."""
+        return cast("list[dict[str, Any]]", await self._json("accounts"))
+
+    async def audit(self, limit: int) -> list[dict[str, Any]]:
+        """The newest lines of the audit log; for admins."""
+        return cast("list[dict[str, Any]]", await self._json("audit", limit=limit))
+
     async def backbones(self) -> list[dict[str, Any]]:
         """Backbones, best first."""
         return cast("list[dict[str, Any]]", (await self._json("backbones"))["items"])

@@ -16,13 +16,15 @@ from app.components.events import listen
 from app.components.html import ASSETS, alert, escape, icon, logo, panel
 from app.components.job import render_chip
 from app.index import IndexPage
-from app.pages import analyse, classify, data, models, train
+from app.pages import account, analyse, classify, data, models, train
 
 PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
 PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
 STATIC = "/studio"
-SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js", "exports.js")
-STYLES = ("style.css", "results.css")
+SCRIPTS = (
+    "vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js", "exports.js", "account.js",
+)  # fmt: skip
+STYLES = ("style.css", "results.css", "account.css")
 
 
 def mount(
@@ -88,13 +90,15 @@ def build(backend: Backend) -> gr.Blocks:
             render_header(None, []),
             elem_id="studio-header",
             wire="studio.header(element, trigger, ['show_data', 'show_train', 'show_classify', 'show_analyse',"
-            " 'show_models'])",
+            " 'show_models', 'show_account'])",
         )
         notice = panel(elem_id="studio-notice")
         parts: dict[str, dict[str, Any]] = {}
         for key, (_, page) in PAGES.items():
             with gr.Column(elem_id=f"page-{key}", elem_classes="page"):
                 parts[key] = page.build(backend)
+        with gr.Column(elem_id="page-account", elem_classes="page"):
+            parts["account"] = account.build(backend)
         panel(render_footer(), elem_id="studio-footer")
         about = gr.State(None)
         pulse = gr.Timer(2.0)
@@ -149,7 +153,7 @@ def _render_person(me: dict[str, Any] | None) -> str:
     if not me or not me.get("id"):
         return ""
     return (
-        f'<a class="link person" href="account">{escape(me["name"])}</a>'
+        f'<a class="link person" href="#account">{escape(me["name"])}</a>'
         '<form method="post" action="logout"><button type="submit" class="button button-quiet button-small">Sign out'
         "</button></form>"
     )
@@ -163,5 +167,5 @@ def render_footer() -> str:
     """The standing note, and where the API is described."""
     return (
         "<footer><p><strong>Research tool, not a medical device.</strong> Images stay on this server.</p>"
-        '<p><a class="link" href="api/docs">API</a></p></footer>'
+        '<p><a class="link" href="#account">Accounts</a> · <a class="link" href="api/docs">API</a></p></footer>'
     )

@@ -3,7 +3,7 @@
 (() => {
   "use strict";
   const API = new URL("api/v1", document.baseURI).pathname; // the page may stand at a path of a proxy
-  const PAGES = ["data", "train", "classify", "analyse", "models"];
+  const PAGES = ["data", "train", "classify", "analyse", "models", "account"];
 
   // ---- theme ---------------------------------------------------------------------------------
   const stored = () => { try { return localStorage.getItem("wara-theme"); } catch { return null; } };

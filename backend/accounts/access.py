@@ -104,6 +104,23 @@ def held_level(session: Session, principal: Principal, kind: str, row: Owned) ->
     return "view" if found == "edit" and principal.role == "viewer" else found
 
 
+def standing(session: Session, kind: str, row: Owned) -> dict[str, str | None]:
+    """Return what answers say of it: how far one's rights reach, and whose it is where it is another's.
+
+    Both are None on a server without accounts.
+    """
+    principal = acting()
+    if principal.user_id is None:
+        return {"access": None, "owner": None}
+    if row.owner_id == principal.user_id:
+        return {"access": "own", "owner": None}
+    owner = None if row.owner_id is None else session.get(User, row.owner_id)
+    return {
+        "access": held_level(session, principal, kind, row),
+        "owner": "a deleted account" if owner is None else owner.name,
+    }
+
+
 def visible(kind: str) -> ColumnElement[bool]:
     """Return the condition of a query for what whoever asks may see."""
     principal = acting()

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sqlalchemy import select
 
-from backend.accounts.access import visible
+from backend.accounts.access import standing, visible
 from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
@@ -239,6 +239,8 @@ def fetch(intake: Intake, dataset_id: str) -> DatasetOut:
 
 
 def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
+    with intake.database.session() as session:
+        whose = standing(session, "dataset", dataset)
     progress = intake.progress(dataset.id) if dataset.state == "checking" else None
     if dataset.state == "checking" and progress is None:
         progress = (0, dataset.images)
@@ -255,5 +257,6 @@ def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
             "passed_over": dataset.passed_over,
             "progress": CheckProgress(done=progress[0], total=progress[1]) if progress else None,
             "error": Problem(**dataset.error) if dataset.error else None,
+            **whose,
         }
     )

@@ -14,8 +14,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from backend.accounts.access import visible
+from backend.accounts.access import standing, visible
 from backend.addresses import address
 from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import (
@@ -46,13 +47,13 @@ router = APIRouter(tags=["models"], responses=PROBLEMS)
 def list_models(session: SessionDep) -> ModelList:
     """List models, newest first."""
     rows = session.scalars(select(Model).where(visible("model")).order_by(Model.created.desc(), Model.id))
-    return ModelList(items=[_out(row) for row in rows])
+    return ModelList(items=[_out(row, session) for row in rows])
 
 
 @router.get("/models/{model_id}")
-def get_model(model: ModelDep) -> ModelOut:
+def get_model(model: ModelDep, session: SessionDep) -> ModelOut:
     """Return one model with all its metrics."""
-    return _out(model)
+    return _out(model, session)
 
 
 @router.get(
@@ -219,9 +220,10 @@ def _plain(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _out(model: Model) -> ModelOut:
+def _out(model: Model, session: Session) -> ModelOut:
     metrics = model.metrics
     return ModelOut(
+        **standing(session, "model", model),  # type: ignore[arg-type]  # checked by the model
         id=model.id,
         name=model.name,
         job_id=model.job_id,

@@ -119,6 +119,10 @@ class DatasetOut(BaseModel):
     passed_over: int
     progress: CheckProgress | None
     error: Problem | None
+    access: Literal["own", "edit", "view"] | None = Field(
+        default=None, description="how far one's rights to it reach; null on a server without accounts"
+    )
+    owner: str | None = Field(default=None, description="whose it is, where it is another's")
 
 
 class DatasetList(BaseModel):
@@ -295,6 +299,10 @@ class ModelOut(BaseModel):
     adapter_parameters: int | None
     seconds: float | None
     metrics: dict[str, Any]
+    access: Literal["own", "edit", "view"] | None = Field(
+        default=None, description="how far one's rights to it reach; null on a server without accounts"
+    )
+    owner: str | None = Field(default=None, description="whose it is, where it is another's")
 
 
 class ModelList(BaseModel):

@@ -85,7 +85,7 @@ def test_every_answer_says_that_it_is_not_for_frames(studio: Studio) -> None:
     ):
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,8 @@ def test_a_share_lets_look_or_also_change_and_can_be_taken_back(
     assert shared.json() | {"id": ""} == {"id": "", "user_id": people["cleo"], "name": "cleo", "level": "view"}
     assert ids(cleo, "datasets") == [dataset]
     assert cleo.http.get(f"{API}/datasets/{dataset}/report").status_code == 200
+    assert {key: cleo.dataset(dataset)[key] for key in ("access", "owner")} == {"access": "view", "owner": "ben"}
+    assert {key: ben.dataset(dataset)[key] for key in ("access", "owner")} == {"access": "own", "owner": None}
     decision = {"finding": "none", "fix": "drop"}
     assert_problem(cleo.http.post(f"{API}/datasets/{dataset}/decisions", json=decision), 403, "not-yours")
     ben.http.put(address, json={"user_id": people["cleo"], "level": "edit"})
