@@ -44,8 +44,17 @@
   }
 
   function account(element, trigger, event) {
+    // A list is drawn anew after every action; why the last one was refused stays above it until the next.
+    let refused = "";
+    const ofList = () => element.querySelector("section > [data-part=alert]");
+    new MutationObserver(() => {
+      const place = ofList();
+      if (place && place.textContent !== refused) place.textContent = refused;
+    }).observe(element, { childList: true, subtree: true });
     const say = (near, sentence) => {
-      const place = near.querySelector?.("[data-part=alert]") || near.closest("section").querySelector(":scope > [data-part=alert]");
+      const own = near.querySelector("[data-part=alert]");
+      if (!own) refused = sentence;
+      const place = own || ofList();
       if (place) place.textContent = sentence;
     };
     async function carryOut(near, words, body, done) {
@@ -57,8 +66,10 @@
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
         say(near, error.message);
+        if (near.tagName === "FORM") return; // what stands in it can be mended
+        if (near.tagName === "SELECT") for (const option of near.options) option.selected = option.defaultSelected;
       }
-      trigger(event, {}); // what is shown is what is so, also after a refusal
+      trigger(event, {});
     }
     element.addEventListener("submit", async (submit) => {
       submit.preventDefault();
@@ -91,7 +102,10 @@
     node.append(...children);
     return node;
   };
-  const LEVELS = { view: "may look and classify", edit: "may also change it" };
+  const LEVELS = {
+    dataset: { view: "may look and train", edit: "may also change it" },
+    model: { view: "may look and classify", edit: "may also change it" },
+  };
   const HINTS = {
     dataset: "Whoever may look sees the images and may train on them. Models are shared on the page Models.",
     model: "Whoever may look sees the results and may classify with it. The images it was tested on are shown to those with whom the data set is shared.",
@@ -106,7 +120,7 @@
     const problem = make("p", { className: "account-problem" });
     problem.setAttribute("role", "alert");
     const person = make("select", { id: "share-person" });
-    const level = make("select", { id: "share-level" }, ...Object.entries(LEVELS).map(([value, textContent]) => make("option", { value, textContent })));
+    const level = make("select", { id: "share-level" }, ...Object.entries(LEVELS[kind]).map(([value, textContent]) => make("option", { value, textContent })));
     const send = make("button", { type: "submit", className: "button button-primary", textContent: "Share" });
     const form = make("form", { className: "share-form", noValidate: true },
       make("div", { className: "field" }, make("label", { htmlFor: person.id, textContent: "With" }), person),
@@ -122,7 +136,7 @@
         const remove = make("button", { type: "button", className: "button button-quiet button-small", textContent: "Take back" });
         remove.setAttribute("aria-label", `Take back from ${share.name}`);
         remove.addEventListener("click", () => carry(() => call("DELETE", `${address}/${share.id}`)));
-        return make("li", {}, make("span", {}, make("b", { textContent: share.name }), ` ${LEVELS[share.level]}`), remove);
+        return make("li", {}, make("span", {}, make("b", { textContent: share.name }), ` ${LEVELS[kind][share.level]}`), remove);
       }));
       if (!shares.length) list.replaceChildren(make("li", { className: "hint", textContent: "It is shared with nobody." }));
       person.replaceChildren(...people.filter((one) => one.id !== me.id).map((one) => make("option", { value: one.id, textContent: one.name })));

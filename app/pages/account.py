@@ -25,6 +25,7 @@ SCOPES = {
     "write": "send images, train and change",
     "admin": "manage accounts",
 }
+KINDS = {"dataset": "data set"}
 SHOWN_OF_AUDIT = 30
 
 
@@ -47,7 +48,7 @@ def build(backend: Backend) -> dict[str, Any]:
         try:
             me = await backend.me()
             if me["id"] is None:
-                return {own: render_nobody(), **{part: "" for part in outputs[1:]}}
+                return {own: render_nobody(), **dict.fromkeys(outputs[1:], "")}
             forms = {own: render_own(me), token_form: render_token_form(me)}
             if "admin" in me["scopes"]:
                 forms[person_form] = render_person_form()
@@ -101,10 +102,10 @@ def render_own(me: dict[str, Any]) -> str:
         then="login",
         hint="You then sign in again, everywhere.",
     )
+    role = f"Your role is <b>{escape(me['role'])}</b>: an account that {escape(ROLES[me['role']])}."
     return (
-        f'<section class="card"><h2>{escape(me["name"])}</h2><p>Your role is <b>{escape(me["role"])}</b>: an account '
-        f'that {escape(ROLES[me["role"]])}.</p></section><section class="card"><h2>Change your password</h2>{form}'
-        "</section>"
+        f'<article><section class="card"><h2>{escape(me["name"])}</h2><p>{role}</p></section>'
+        f'<section class="card"><h2>Change your password</h2>{form}</section></article>'
     )
 
 
@@ -219,7 +220,7 @@ def render_audit(entries: list[dict[str, Any]]) -> str:
             escape(words.moment(entry["at"])),
             escape(entry["user_name"]) + (" <small>by a token</small>" if entry["via"] == "token" else ""),
             escape(entry["action"].replace("_", " ").capitalize()),
-            f"{escape(entry['object_kind'])} <small>{escape(entry['object_id'])}</small>" if entry["object_id"] else "",
+            _object(entry),
             "done" if entry["status"] < 400 else f"refused <small>{entry['status']}</small>",
         )
         for entry in entries
@@ -231,6 +232,13 @@ def render_audit(entries: list[dict[str, Any]]) -> str:
         f'<section class="card"><div class="title-row"><h2>What was done</h2>{link}</div><p class="hint">{lead}</p>'
         f"{table(head, rows, caption='The newest lines of the audit log')}</section>"
     )
+
+
+def _object(entry: dict[str, Any]) -> str:
+    if not entry["object_id"]:
+        return ""
+    kind = KINDS.get(entry["object_kind"], entry["object_kind"])
+    return f"{escape(kind)} <small>{escape(entry['object_id'])}</small>"
 
 
 def _form(

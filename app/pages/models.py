@@ -279,9 +279,10 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
     )
     if sharing.may_delete(model):
         buttons += button(f"Delete {name}", "delete", look="icon", mark="trash", id=model_id, confirm=question)
+    untrained += sharing.owner_badge(model)
     return (
         f'<label class="pick"><input type="checkbox" name="compare" value="{escape(model_id)}"><span>'
-        f'<span class="sr-only">Compare </span><span class="model-name">{escape(name)}</span>{untrained}{sharing.owner_badge(model)}{about}</span>'
+        f'<span class="sr-only">Compare </span><span class="model-name">{escape(name)}</span>{untrained}{about}</span>'
         "</label>",
         f'<i class="swatch swatch-{escape(model["method"])}"></i>{escape(words.method_name(model["method"]))}',
         words.count(model.get("trainable_parameters")),

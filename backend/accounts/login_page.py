@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f4f6f8; --card: #fff; --ink: #16202b; --soft: #51606f; --line: #c5ced8;
-  --brand: #0b6075; --bad: #9d1c1c; }
+  --edge: #808a95; --brand: #0b6075; --bad: #9d1c1c; }
 @media (prefers-color-scheme: dark) { :root { --ground: #0f151b; --card: #18212a; --ink: #e9eef3; --soft: #a9b7c4;
-  --line: #3b4a58; --brand: #6cc5dc; --bad: #ff9d94; } }
+  --line: #3b4a58; --edge: #707b87; --brand: #6cc5dc; --bad: #ff9d94; } }
 * { box-sizing: border-box; }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--ground); color: var(--ink);
   font: 16px/1.5 "IBM Plex Sans", system-ui, sans-serif; }
@@ -18,7 +18,7 @@ main { width: min(24rem, 92vw); background: var(--card); border: 1px solid var(-
 h1 { font-size: 1.35rem; margin: 0 0 .25rem; } p { margin: 0 0 1rem; color: var(--soft); }
 label { display: block; margin: 1rem 0 .25rem; font-weight: 600; }
 input { width: 100%; padding: .6rem .7rem; font: inherit; color: inherit; background: var(--ground);
-  border: 1px solid var(--line); border-radius: 8px; }
+  border: 1px solid var(--edge); border-radius: 8px; }
 input:focus-visible, button:focus-visible { outline: 3px solid var(--brand); outline-offset: 2px; }
 button { margin-top: 1.5rem; width: 100%; padding: .7rem; font: inherit; font-weight: 600; color: var(--card);
   background: var(--brand); border: 0; border-radius: 8px; cursor: pointer; }
