@@ -115,7 +115,7 @@ def test_a_data_set_is_shared_seen_and_taken_back(browser: Browser, studio: Stud
     expect(dialog.get_by_role("listitem")).to_contain_text("Ben may look and train")
     other.page.reload()
     expect(other.page.locator("#data-list")).to_contain_text(f"{DEMO} of admin, to look at")
-    image = other.page.locator("#data-detail .lightbox img").first
+    image = other.page.locator("#data-images .lightbox img").first
     image.scroll_into_view_if_needed()
     other.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
     expect(other.page.get_by_role("button", name=f"Delete {DEMO}")).to_have_count(0)
