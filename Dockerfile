@@ -66,5 +66,5 @@ USER 10001:10001
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['WARA_PORT'] + '/api/v1/health', timeout=8)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; r.build_opener(r.ProxyHandler({}), r.HTTPSHandler(context=ssl._create_unverified_context())).open(('https' if os.environ.get('WARA_TLS_CERT') else 'http') + '://127.0.0.1:' + os.environ['WARA_PORT'] + '/api/v1/health/live', timeout=8)"]
 CMD ["python", "-m", "backend"]

@@ -22,6 +22,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -257,14 +258,17 @@ def address() -> tuple:
 def url_of(host: str, port: int) -> str:
     """Return the address to open on this machine for a server that listens on ``host``."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return "http://{}:{}".format(f"[{host}]" if ":" in host else host, port)
+    scheme = "https" if os.environ.get("WARA_TLS_CERT") else "http"
+    return "{}://{}:{}".format(scheme, f"[{host}]" if ":" in host else host, port)
 
 
 def health(url: str) -> bool:
     """Whether WaRA Studio answers at ``url``. A proxy is never asked: the address is this machine's."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # Nothing secret is asked or sent, and the certificate need not be one for this machine's own address.
+    trusting = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), trusting)
     try:
-        with opener.open(url + "/api/v1/health", timeout=5) as answer:
+        with opener.open(url + "/api/v1/health/live", timeout=5) as answer:
             return json.loads(answer.read().decode("utf-8")).get("status") == "ok"
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
         return False

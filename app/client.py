@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
 
 import httpx
+from gradio.context import LocalContext
 
 API_PREFIX = "/api/v1"
 # The demo's images take about five seconds; a busy or small machine may need many times that.
@@ -49,9 +52,10 @@ class BackendProblem(Exception):
 
 def browser_url(*parts: str, **params: str | None) -> str:
     """Return the address at which the browser itself finds an API resource (figures, downloads)."""
+    # Relative to the page, which may stand at a path of a proxy.
     path = "/".join(quote(str(part), safe="") for part in parts)
     query = urlencode({key: value for key, value in params.items() if value})
-    return f"{API_PREFIX}/{path}" + (f"?{query}" if query else "")
+    return f"{API_PREFIX[1:]}/{path}" + (f"?{query}" if query else "")
 
 
 class Backend:
@@ -59,11 +63,18 @@ class Backend:
 
     Args:
         api_url: where the server listens, with or without ``/api/v1``, e.g. ``"http://127.0.0.1:7860"``.
+        certificate: the server's own (PEM), where it speaks https; no other is then believed.
     """
 
-    def __init__(self, api_url: str) -> None:
+    def __init__(self, api_url: str, certificate: str | Path | None = None) -> None:
         base = api_url.rstrip("/")
         self.base = base if base.endswith(API_PREFIX) else base + API_PREFIX
+        self._trust: ssl.SSLContext | bool = True
+        if certificate is not None:
+            self._trust = ssl.create_default_context(cafile=str(certificate))
+            # It is this very certificate that is known, whoever signed it and for whatever name.
+            self._trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            self._trust.check_hostname = False
         # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
         self._models: dict[str, dict[str, Any]] = {}
         self._demo: dict[str, Any] | None = None
@@ -73,7 +84,8 @@ class Backend:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             # trust_env off: a proxy meant for the internet must never see calls to this machine.
-            self._clients[loop] = httpx.AsyncClient(timeout=httpx.Timeout(60.0, connect=5.0), trust_env=False)
+            timeout = httpx.Timeout(60.0, connect=5.0)
+            self._clients[loop] = httpx.AsyncClient(timeout=timeout, trust_env=False, verify=self._trust)
         return self._clients[loop]
 
     async def close(self) -> None:
@@ -85,7 +97,7 @@ class Backend:
     async def _send(self, method: str, *parts: str, **options: Any) -> httpx.Response:
         url = "/".join([self.base, *(_segment(part) for part in parts)])
         try:
-            response = await self._client().request(method, url, **options)
+            response = await self._client().request(method, url, headers=_signed_in(), **options)
         except httpx.TimeoutException as error:
             raise BackendProblem("The server took too long to answer. Try again in a moment.") from error
         except httpx.RequestError as error:
@@ -101,6 +113,22 @@ class Backend:
     async def health(self) -> dict[str, Any]:
         """Version, device, disk and the notice about backbones."""
         return cast("dict[str, Any]", await self._json("health"))
+
+    async def me(self) -> dict[str, Any]:
+        """Who is signed in."""
+        return cast("dict[str, Any]", await self._json("me"))
+
+    async def tokens(self) -> list[dict[str, Any]]:
+        """One's own tokens, without their secrets."""
+        return cast("list[dict[str, Any]]", await self._json("me", "tokens"))
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """All accounts; for admins."""
+        return cast("list[dict[str, Any]]", await self._json("accounts"))
+
+    async def audit(self, limit: int) -> list[dict[str, Any]]:
+        """The newest lines of the audit log; for admins."""
+        return cast("list[dict[str, Any]]", await self._json("audit", limit=limit))
 
     async def backbones(self) -> list[dict[str, Any]]:
         """Backbones, best first."""
@@ -255,6 +283,13 @@ class Backend:
     async def class_scales(self, model_id: str) -> dict[str, Any]:
         """Which scales of the update each class used, and how to read the figure."""
         return cast("dict[str, Any]", await self._json("models", model_id, "analysis", "class-scales"))
+
+
+def _signed_in() -> dict[str, str]:
+    """The cookie of whoever looks at the page: what the page asks, it asks in their name and with their rights."""
+    request = LocalContext.request.get(None)
+    cookie = None if request is None else request.headers.get("cookie")
+    return {"cookie": cookie, "sec-fetch-site": "same-origin"} if cookie else {}
 
 
 def _segment(part: str) -> str:

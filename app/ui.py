@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,31 +16,38 @@ from app.components.events import listen
 from app.components.html import ASSETS, alert, escape, icon, logo, panel
 from app.components.job import render_chip
 from app.index import IndexPage
-from app.pages import analyse, classify, data, models, train
+from app.pages import account, analyse, classify, data, models, train
 
 PAGES = {"data": ("Data", data), "train": ("Train", train), "classify": ("Classify", classify)}
 PAGES |= {"analyse": ("Analyse", analyse), "models": ("Models", models)}
 STATIC = "/studio"
-SCRIPTS = ("vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js", "exports.js")
-STYLES = ("style.css", "results.css")
+SCRIPTS = (
+    "vendor/tus.min.js", "studio.js", "upload.js", "mask.js", "classify.js", "results.js", "exports.js", "account.js",
+)  # fmt: skip
+STYLES = ("style.css", "results.css", "account.css")
 
 
-def mount(fastapi_app: FastAPI, api_url: str) -> FastAPI:
+def mount(
+    fastapi_app: FastAPI, api_url: str, *, root_path: str = "", certificate: str | Path | None = None
+) -> FastAPI:
     """Mount the pages at ``/`` of the server; routes registered before keep working.
 
     Args:
         fastapi_app: the server, with its API already registered.
         api_url: where the pages reach the API, e.g. ``"http://127.0.0.1:7860"`` (``/api/v1`` may be left out).
+        root_path: the path at which a proxy shows the server, e.g. ``"/studio"``.
+        certificate: the server's own, where it speaks https.
 
     Returns:
         The same server.
     """
     fastapi_app.mount(STATIC, StaticFiles(directory=ASSETS), name="studio")
-    blocks = build(Backend(api_url))
+    blocks = build(Backend(api_url, certificate))
     gr.mount_gradio_app(
         fastapi_app,
         blocks,
         path="/",
+        root_path=root_path or None,
         theme=theme(),
         run_history=False,
         footer_links=[],
@@ -82,20 +90,22 @@ def build(backend: Backend) -> gr.Blocks:
             render_header(None, []),
             elem_id="studio-header",
             wire="studio.header(element, trigger, ['show_data', 'show_train', 'show_classify', 'show_analyse',"
-            " 'show_models'])",
+            " 'show_models', 'show_account'])",
         )
         notice = panel(elem_id="studio-notice")
         parts: dict[str, dict[str, Any]] = {}
         for key, (_, page) in PAGES.items():
             with gr.Column(elem_id=f"page-{key}", elem_classes="page"):
                 parts[key] = page.build(backend)
+        with gr.Column(elem_id="page-account", elem_classes="page"):
+            parts["account"] = account.build(backend)
         panel(render_footer(), elem_id="studio-footer")
         about = gr.State(None)
         pulse = gr.Timer(2.0)
 
         async def greet() -> tuple[Any, ...]:
             try:
-                health = await backend.health()
+                health = await backend.health() | {"me": await backend.me()}
                 jobs = await backend.jobs()
             except BackendProblem as problem:
                 return render_header(None, []), alert(problem.sentence), None
@@ -129,11 +139,23 @@ def render_header(health: dict[str, Any] | None, jobs: list[dict[str, Any]]) -> 
         free = words.size(health.get("disk_free_mb"))
         name = escape((health.get("device") or {}).get("name") or "")
         device = f'<span class="device" title="{free} of disk space free">{name}</span>'
+        device += _render_person(health.get("me"))
     return (
         '<button type="button" class="skip" data-part="skip">Skip to the page</button><div class="bar-inner">'
         f'<a class="brand" href="#data">{logo()}<span>WaRA Studio</span></a><nav aria-label="Pages">{links}</nav>'
         f'<div class="status">{render_chip(jobs)}{device}<button type="button" class="button button-icon"'
         f' data-part="theme">{icon("sun")}{icon("moon")}<span>Light or dark</span></button></div></div>'
+    )
+
+
+def _render_person(me: dict[str, Any] | None) -> str:
+    """Who is signed in, with the way out; nothing on a server without accounts."""
+    if not me or not me.get("id"):
+        return ""
+    return (
+        f'<a class="link person" href="#account">{escape(me["name"])}</a>'
+        '<form method="post" action="logout"><button type="submit" class="button button-quiet button-small">Sign out'
+        "</button></form>"
     )
 
 
@@ -145,5 +167,5 @@ def render_footer() -> str:
     """The standing note, and where the API is described."""
     return (
         "<footer><p><strong>Research tool, not a medical device.</strong> Images stay on this server.</p>"
-        '<p><a class="link" href="/api/docs">API</a></p></footer>'
+        '<p><a class="link" href="#account">Accounts</a> · <a class="link" href="api/docs">API</a></p></footer>'
     )

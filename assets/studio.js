@@ -2,8 +2,8 @@
 // Python renders every page; this file only carries files to the API and events to Python.
 (() => {
   "use strict";
-  const API = "/api/v1";
-  const PAGES = ["data", "train", "classify", "analyse", "models"];
+  const API = new URL("api/v1", document.baseURI).pathname; // the page may stand at a path of a proxy
+  const PAGES = ["data", "train", "classify", "analyse", "models", "account"];
 
   // ---- theme ---------------------------------------------------------------------------------
   const stored = () => { try { return localStorage.getItem("wara-theme"); } catch { return null; } };

@@ -1,16 +1,17 @@
-"""``python -m backend``: start the server and say where it is."""
+"""``python -m backend``: start the server and say where it is; with a word behind it, see `backend.commands`."""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
 from backend import logs
-from backend.main import create_app
+from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
 
@@ -32,11 +33,16 @@ class _Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Start the server; return the exit code."""
+    """Start the server, or run the command that is named; return the exit code."""
     # Images, weights and the database are for this user alone.
     os.umask(0o077)
+    if len(sys.argv) > 1:
+        from backend.commands import run
+
+        return run()
     try:
         settings = Settings()
+        _require_tls(settings)
         listener = _listen(settings)
     except (InputError, ValidationError) as error:
         return _refuse(error)
@@ -46,7 +52,7 @@ def main() -> int:
     app = create_app(settings)
     try:
         # Claimed before the server starts, so that a second start ends with a sentence.
-        app.state.parts.storage.prepare()
+        prepare(app.state.parts)
     except InputError as error:
         return _refuse(error)
     config = uvicorn.Config(
@@ -55,11 +61,30 @@ def main() -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Believed of trusted proxies alone: see `backend.proxies`.
+        proxy_headers=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-    server = _Server(config, settings.base_url(port))
+    server = _Server(config, settings.base_url(port) + settings.root_path)
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _require_tls(settings: Settings) -> None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            "The certificate and its key cannot be used",
+            seen=f"{settings.tls_cert}, {settings.tls_key}: {error.strerror or type(error).__name__}",
+            remedy="Set WARA_TLS_CERT and WARA_TLS_KEY to two PEM files that belong together, the key without a "
+            "password, and let this user read them.",
+            code="tls-files",
+        ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backend.acting import owner_id
 from backend.storage import write_atomically
 from wara.data.catalogue import Catalogue, read_catalogue, require_trainable
 from wara.data.grids import is_table_name
@@ -88,7 +89,10 @@ def source_of(manifest: list[dict[str, Any]], labels: str | None) -> str:
 
 
 def content_digest(manifest: list[dict[str, Any]], labels: str | None) -> str:
-    """Return a hash of all names and contents, the same for the same folder under another name."""
+    """Return a hash of all names and contents, the same for the same folder under another name.
+
+    Of two people's equal folders it differs: nobody is to learn what another has.
+    """
     tops = {entry["name"].partition("/")[0] for entry in manifest}
     wrapped = len(tops) == 1 and all("/" in entry["name"] for entry in manifest)
     lines = sorted(
@@ -96,7 +100,8 @@ def content_digest(manifest: list[dict[str, Any]], labels: str | None) -> str:
     )
     if len(lines) == 1:  # a zip by another name is the same zip
         lines = [manifest[0]["digest"]]
-    return hashlib.blake2b(json.dumps([lines, labels]).encode(), digest_size=16).hexdigest()
+    whole = json.dumps([lines, labels, *filter(None, [owner_id()])])
+    return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
 
 
 def clean_name(name: str) -> str:

@@ -38,6 +38,7 @@ class Order:
         names: hash of the names of a data set's files, by which a change of it is seen.
         threshold: the model's operating point on the first images; [] as long as none was classified.
         error: problem document of a failed batch.
+        owner_id: the account that began it, who alone sees it, beside admins; None where there were no accounts.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Order:
     names: str | None = None
     threshold: list[float | None] = field(default_factory=list)
     error: dict[str, Any] | None = None
+    owner_id: str | None = None
 
 
 @dataclass

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.accounts.access import require
+from backend.acting import acting, owner_id
 from backend.answering import Answering
 from backend.batch_record import OPEN_STATES, RECORD_FILE, ZIP_FILE, BatchRecord, Order
 from backend.db import Dataset, Model
@@ -112,18 +114,23 @@ class Batches:
             RequestRefused: 404, or 409 while the data set is not ready.
         """
         with self._database.session() as session:
-            dataset = session.get(Dataset, dataset_id)
-        if dataset is None:
-            raise not_found("data set", dataset_id)
+            dataset: Dataset = require(session, "dataset", dataset_id)
         names = [name for name, _ in self._files_of(dataset)]
         return self._begin(model, "dataset", len(names), dataset_id=dataset_id, names=_names_digest(names))
 
     def get(self, batch_id: str) -> BatchRecord:
-        """Return a batch.
+        """Return a batch of whoever asks.
 
         Raises:
-            RequestRefused: 404.
+            RequestRefused: 404, also when it is somebody else's.
         """
+        record = self._find(batch_id)
+        who = acting()
+        if not who.is_admin and record.order.owner_id != who.user_id:
+            raise not_found("batch", batch_id)
+        return record
+
+    def _find(self, batch_id: str) -> BatchRecord:
         found = self._records.get(batch_id)
         if found is not None:
             return found
@@ -136,10 +143,10 @@ class Batches:
             return self._records[batch_id]
 
     def all(self) -> list[BatchRecord]:
-        """Return every batch, the newest first."""
+        """Return every batch of whoever asks, the newest first."""
         found = []
         for folder in (self._storage.root / "batches").iterdir():
-            with suppress(RequestRefused):  # deleted at this moment, or not begun to its end
+            with suppress(RequestRefused):  # not theirs, deleted at this moment, or not begun to its end
                 found.append(self.get(folder.name))
         return sorted(found, key=lambda record: record.order.created, reverse=True)
 
@@ -213,6 +220,7 @@ class Batches:
             id=new_id(), model_id=model.id, model_name=model.name, version=__version__, classes=list(model.classes),
             rule=str(recipe.get("patient_rule", "mean")), kind=kind, total=total, created=now().isoformat(),
             state="receiving" if kind == "files" else "running", dataset_id=dataset_id, names=names,
+            owner_id=owner_id(),
         )  # fmt: skip
         folder = self._storage.folder("batches", order.id)
         record = BatchRecord.begin(folder, order, announced)
@@ -230,9 +238,7 @@ class Batches:
             return []
         order = record.order
         with self._database.session() as session:
-            model = session.get(Model, order.model_id)
-        if model is None:
-            raise not_found("model", order.model_id)
+            model: Model = require(session, "model", order.model_id)
         run = self._storage.folder("models", model.id)
         predictor = self._predictors.get(model.id, run, model.backbone_spec)
         if not record.same_threshold(predictor.answers.threshold):

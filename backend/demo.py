@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from sqlalchemy import select
 
+from backend.accounts.access import visible
 from backend.db import Dataset
 from backend.intake import Intake
 from backend.problems import RequestRefused
@@ -65,7 +66,9 @@ def unseen() -> dict[str, bytes]:
 def _existing(intake: Intake) -> str | None:
     with intake.database.session() as session:
         named = session.scalars(
-            select(Dataset).where(Dataset.name.startswith(NAME), Dataset.state.in_(("checking", "ready")))
+            select(Dataset).where(
+                visible("dataset"), Dataset.name.startswith(NAME), Dataset.state.in_(("checking", "ready"))
+            )
         )
         # The name alone could also be that of somebody's folder.
         return next((row.id for row in named if {item["name"] for item in row.classes} == set(CLASSES)), None)

@@ -6,27 +6,21 @@ import logging
 import time
 from urllib.parse import urlsplit
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.addresses import serve_under
 from backend.logs import request_id, take_id
 from backend.metrics import Metrics
+from backend.policies import API_HEADERS, CLOSED, HEADERS
 from backend.problems import RequestRefused, as_problem, problem_of, problem_response
 from backend.settings import WILDCARD_HOSTS, Settings
 
 API_ROOT = "/api"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    # Inside a frame of another site, a click meant for that site could delete something here.
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
-# No other site may show what this server holds, not even as a picture.
-API_HEADERS = {"Cross-Origin-Resource-Policy": "same-origin"}
-
 access_log = logging.getLogger("backend.access")
 
 
@@ -39,7 +33,8 @@ class RequestGuard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.check_host = settings.on_loopback or bool(settings.extra_hosts)
+        # Without accounts the name is what keeps a foreign page out, so there it is always checked.
+        self.check_host = settings.on_loopback or settings.published_on_loopback or bool(settings.extra_hosts)
         self.hosts = LOOPBACK_NAMES | settings.extra_hosts
         if not settings.on_loopback and settings.host not in WILDCARD_HOSTS:
             self.hosts = self.hosts | {settings.host.lower()}
@@ -52,9 +47,12 @@ class RequestGuard:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SAFE_HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Content-Security-Policy", CLOSED)
             await send(message)
 
+        serve_under(scope.get("root_path", ""))
         refusal = self._refusal(scope)
         if refusal is None:
             await self.app(scope, receive, send_on)
@@ -101,7 +99,7 @@ class ApiShell:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(API_ROOT):
+        if scope["type"] != "http" or not get_route_path(scope).startswith(API_ROOT):
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from backend.accounts.access import visible
 from backend.arrivals import (
     UNKNOWN_LABELS,
     clean_name,
@@ -260,7 +261,7 @@ class Intake(Places):
                 raise
             problem = as_problem(error)
         with self.database.session() as session:
-            taken = set(session.scalars(select(Dataset.name).where(Dataset.id != dataset_id)))
+            taken = set(session.scalars(select(Dataset.name).where(visible("dataset"), Dataset.id != dataset_id)))
         try:
             with self.database.session() as session:
                 dataset = session.get_one(Dataset, dataset_id)

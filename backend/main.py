@@ -17,7 +17,10 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import docs, problems
+from backend import docs, problems, sign_in
+from backend.accounts.audit import Audit
+from backend.accounts.gate import Gate
+from backend.accounts.people import People
 from backend.answering import Answering
 from backend.api import router
 from backend.api.dependencies import Parts
@@ -31,11 +34,13 @@ from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
 from backend.metrics import CONTENT_TYPE, Metrics
+from backend.proxies import FromProxies
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
 from backend.tus.uploads import Uploads
 from wara import __version__
+from wara.errors import InputError
 
 if TYPE_CHECKING:
     from wara.inference import Predictor
@@ -74,10 +79,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_middleware(ApiShell, metrics=parts.metrics)
+    app.add_middleware(Gate, people=parts.people, audit=parts.audit)
     app.add_middleware(RequestGuard, settings=settings)
+    app.add_middleware(FromProxies, settings=settings)
     app.include_router(router)
     docs.install(app)
     app.router.routes.append(Route("/metrics", _metrics, include_in_schema=False))
+    sign_in.install(app)
     _close_api(app)
     return _with_front_end(app, settings) if settings.front_end else app
 
@@ -130,6 +138,8 @@ def _assemble(settings: Settings) -> Parts:
         answering=answering,
         lanes=lanes,
         metrics=metrics,
+        people=People(database),
+        audit=Audit(database),
     )
 
 
@@ -148,7 +158,9 @@ def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:
             raise
         log.warning("The pages are not installed; only the API is served")
         return app
-    mounted: FastAPI = pages.mount(app, settings.base_url())
+    mounted: FastAPI = pages.mount(
+        app, settings.base_url(), root_path=settings.root_path, certificate=settings.tls_cert
+    )
     return mounted
 
 
@@ -165,13 +177,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _start(parts: Parts) -> None:
-    if parts.settings.host in WILDCARD_HOSTS and not parts.settings.extra_hosts:
+    settings = parts.settings
+    if settings.host in WILDCARD_HOSTS and not (settings.extra_hosts or settings.published_on_loopback):
         log.warning(
-            "The server listens on every network of this machine and answers under any name, to whoever reaches it. "
-            "Set WARA_ALLOWED_HOSTS to the names it is meant to have, and put a proxy with a login in front of it."
+            "The server listens on every network of this machine and answers under any name. Set WARA_ALLOWED_HOSTS to "
+            "the names it is meant to have."
         )
-    parts.storage.prepare()
-    parts.database.upgrade()
+    if not (settings.reached_by_one or settings.tls_cert or settings.proxies):
+        log.warning(
+            "The server speaks plain http with other machines: passwords and images can be read on the way. Set "
+            "WARA_TLS_CERT and WARA_TLS_KEY, or put a proxy with TLS in front and name it in WARA_TRUSTED_PROXIES."
+        )
+    prepare(parts)
     parts.intake.start()
     parts.supervisor.start()
     parts.answering.start()
@@ -181,6 +198,28 @@ def _start(parts: Parts) -> None:
     warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up)
     warm_up.name, warm_up.daemon = "warm-up", True
     warm_up.start()
+
+
+def prepare(parts: Parts) -> None:
+    """Claim the data folder, bring its tables to the newest form, and see that nobody is let in by mistake.
+
+    Raises:
+        InputError: another server has the folder; or others can reach this one, and there are no accounts.
+    """
+    parts.storage.prepare()
+    parts.database.upgrade()
+    settings = parts.settings
+    if settings.admin_password and not parts.people.exist():
+        parts.people.add(settings.admin_name, settings.admin_password.get_secret_value(), "admin")
+        log.info("The first account was made from WARA_ADMIN_NAME and WARA_ADMIN_PASSWORD")
+    if settings.reached_by_one or parts.people.exist():
+        return
+    raise InputError(
+        "Others can reach the server at this address, and there are no accounts",
+        seen=f"{settings.host}, behind a proxy" if settings.proxies else settings.host,
+        remedy="Make the first one with python -m backend users add NAME, or by WARA_ADMIN_NAME and "
+        "WARA_ADMIN_PASSWORD; or listen on 127.0.0.1.", code="no-accounts",
+    )  # fmt: skip
 
 
 def _stop(parts: Parts) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MEGABYTE = 1024 * 1024
@@ -21,6 +22,22 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on; loopback unless set.")
     port: int = Field(default=7860, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     allowed_hosts: str = Field(default="", description="Comma list of further host names that requests may carry.")
+    published_on_loopback: bool = Field(
+        default=False,
+        description="In a container: its port is published on the host's loopback only, so no accounts are needed.",
+    )
+    admin_name: str = Field(default="admin", description="Name of the first account, with WARA_ADMIN_PASSWORD.")
+    admin_password: SecretStr | None = Field(
+        default=None, description="Makes the first account at the first start, in containers."
+    )
+    tls_cert: Path | None = Field(default=None, description="PEM file of the certificate, with its chain: https.")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key.")
+    root_path: str = Field(
+        default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Path at which a proxy shows the server: /studio."
+    )
+    trusted_proxies: str = Field(
+        default="", description="Comma list of addresses or networks of proxies whose forwarded headers are believed."
+    )
     max_upload_mb: int = Field(default=50_000, ge=1, description="Largest data set that may be uploaded, in MiB.")
     min_free_mb: int = Field(default=500, ge=0, description="Disk space that uploads and jobs must leave free, in MiB.")
     backbones: str = Field(default="", description="Comma list of local weights as timm_name:/path/to/file.")
@@ -59,6 +76,32 @@ class Settings(BaseSettings):
         pairs = (entry.partition(":") for entry in entries)
         return [(name, Path(path).expanduser().resolve()) for name, _, path in pairs]
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            try:
+                ipaddress.ip_network(name)
+            except ValueError as error:
+                raise ValueError(f"'{name}' is no address or network; write e.g. 10.0.0.5 or 10.0.0.0/24") from error
+        return value
+
+    @model_validator(mode="after")
+    def _both_of_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("WARA_TLS_CERT and WARA_TLS_KEY go together: set both or neither")
+        return self
+
+    @property
+    def proxies(self) -> frozenset[str]:
+        """Addresses and networks of ``WARA_TRUSTED_PROXIES``."""
+        return frozenset(filter(None, map(str.strip, self.trusted_proxies.split(","))))
+
+    @property
+    def reached_by_one(self) -> bool:
+        """Whether only the person at this machine reaches the server: then it needs no accounts."""
+        return (self.on_loopback or self.published_on_loopback) and not self.proxies
+
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
@@ -79,4 +122,5 @@ class Settings(BaseSettings):
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
-        return f"http://{host}:{self.port if port is None else port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{host}:{self.port if port is None else port}"

@@ -27,6 +27,7 @@ from backend.settings import MEGABYTE
 from wara.errors import InputError
 
 SPACE_CHECK_BYTES = 32 * MEGABYTE
+DATABASE_FILE = "wara.db"
 MANIFEST_FILE = "manifest.jsonl"
 
 log = logging.getLogger("backend.storage")
@@ -158,7 +159,7 @@ class Storage:
     @property
     def database(self) -> Path:
         """The database file."""
-        return self.root / "wara.db"
+        return self.root / DATABASE_FILE
 
     def folder(self, kind: str, identifier: str) -> Path:
         """Return the folder of one thing; ``kind`` is staging, uploads, datasets, jobs, models, batches, ..."""

@@ -165,7 +165,7 @@ def test_the_health_check_tells_a_server_that_answers_from_one_that_does_not(ins
         "import http.server as h\n"
         "class H(h.BaseHTTPRequestHandler):\n"
         "    def do_GET(self):\n"
-        "        self.send_response(200 if self.path == '/api/v1/health' else 404); self.end_headers()\n"
+        "        self.send_response(200 if self.path == '/api/v1/health/live' else 404); self.end_headers()\n"
         "    def log_message(self, *args): pass\n"
         "s = h.HTTPServer(('127.0.0.1', 0), H)\n"
         "print(s.server_port, flush=True)\n"
@@ -191,6 +191,7 @@ def test_compose_publishes_on_loopback_only_with_a_volume_and_a_read_only_root(c
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["environment"]["WARA_ALLOWED_HOSTS"]
+        assert service["environment"]["WARA_PUBLISHED_ON_LOOPBACK"] == "true"
 
 
 def test_the_gpu_service_waits_for_its_profile_and_builds_for_cuda(compose):

@@ -23,7 +23,7 @@ BACKEND = """
 import http.server, json, os, signal, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/api/v1/health" else 404)
+        self.send_response(200 if self.path == "/api/v1/health/live" else 404)
         self.end_headers()
         self.wfile.write(json.dumps({"status": "ok"}).encode())
     def log_message(self, *args):

@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import mapping, masking
+from app.components import mapping, masking, sharing
 from app.components.arrival import ARRIVAL, render_receiving
 from app.components.events import listen
 from app.components.findings import render_decisions, render_findings
@@ -222,10 +222,11 @@ def render_list(datasets: list[dict[str, Any]], selected: str | None) -> str:
             confirm=f"Delete the data set “{dataset['name']}” and its images from this server? "
             "Models trained on it stay.",
         )
+        remove = remove if sharing.may_delete(dataset) else ""
         rows.append(
             f'<li{current}><button type="button" class="row-button" data-action="select"'
             f' data-id="{escape(dataset["id"])}">'
-            f"<b>{name}</b><span>{escape(_summary(dataset))}</span></button>{remove}</li>"
+            f"<b>{name}{sharing.owner_badge(dataset)}</b><span>{escape(_summary(dataset))}</span></button>{remove}</li>"
         )
     return f'<section class="card list"><h2>Data sets</h2><ul>{"".join(rows)}</ul></section>'
 
@@ -285,8 +286,9 @@ def render_dataset(
     parts = [
         '<div class="title-row">',
         f'<h2 class="big">{escape(dataset["name"])}</h2>',
+        f'<span class="title-side">{sharing.share_button("dataset", dataset)}'
         f'<a class="button button-primary" href="#train" data-wish="train-form:dataset_id={escape(dataset["id"])}">'
-        f"{icon('train')}<span>Train on these images</span></a></div>",
+        f"{icon('train')}<span>Train on these images</span></a></span></div>",
         render_tiles(dataset, report),
         render_decisions(dataset["id"], report),
         render_findings(dataset["id"], report),

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem, browser_url
 from app.components import comparison as side_by_side
-from app.components import confusion, operating
+from app.components import confusion, operating, sharing
 from app.components import format as words
 from app.components.charts import whisker
 from app.components.events import listen
@@ -275,8 +275,11 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
         + button("Card", "card", look="quiet button-small", mark="card", id=model_id, name=name)
         + f'<a class="button button-icon" href="{escape(browser_url("models", model_id, "download"))}" download>'
         f"{icon('download')}<span>Download {escape(name)}</span></a>"
-        + button(f"Delete {name}", "delete", look="icon", mark="trash", id=model_id, confirm=question)
+        + sharing.share_button("model", model)
     )
+    if sharing.may_delete(model):
+        buttons += button(f"Delete {name}", "delete", look="icon", mark="trash", id=model_id, confirm=question)
+    untrained += sharing.owner_badge(model)
     return (
         f'<label class="pick"><input type="checkbox" name="compare" value="{escape(model_id)}"><span>'
         f'<span class="sr-only">Compare </span><span class="model-name">{escape(name)}</span>{untrained}{about}</span>'

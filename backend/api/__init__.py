@@ -1,8 +1,10 @@
 """The routes of ``/api/v1``, one module a resource."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from backend.accounts.access import authorise
 from backend.api import (
+    accounts,
     analysis,
     backbones,
     batches,
@@ -21,10 +23,10 @@ from backend.api import (
     uploads,
 )
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[Depends(authorise)])
 for module in (
-    health, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models, exports,
-    analysis, explanations, batches,
+    health, accounts, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models,
+    exports, analysis, explanations, batches,
 ):  # fmt: skip
     router.include_router(module.router)
 

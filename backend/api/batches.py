@@ -234,7 +234,7 @@ def find_places(batch_id: str, asked: FilesIn, batches: BatchesDep) -> PlaceList
 
 
 @router.post("/batches/{batch_id}/files", openapi_extra=upload_body("files", many=True))
-async def add_files(batch_id: str, request: Request, parts: PartsDep) -> Taken:
+async def add_batch_files(batch_id: str, request: Request, parts: PartsDep) -> Taken:
     """Classify some of the announced files and answer with what the model says of them; the images are not kept.
 
     Files that are done already are passed over, so that a request whose answer was lost can be sent again.

@@ -11,6 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sqlalchemy import select
 
+from backend.accounts.access import standing, visible
+from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep, PartsDep, SessionDep, StorageDep, UploadsDep
 from backend.api.schemas import (
     PROBLEMS,
@@ -98,7 +100,7 @@ def finish_dataset(
 @router.get("/datasets")
 def list_datasets(session: SessionDep, intake: IntakeDep) -> DatasetList:
     """List data sets, newest first."""
-    rows = session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id))
+    rows = session.scalars(select(Dataset).where(visible("dataset")).order_by(Dataset.created.desc(), Dataset.id))
     return DatasetList(items=[_out(row, intake) for row in rows])
 
 
@@ -220,7 +222,7 @@ def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
 
 def _thumbnail_url(dataset_id: str, study: Study, file: str) -> str:
     # Other labels may put another image at this place; the version keeps browsers from showing the old.
-    return f"/api/v1/datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}"
+    return address(f"datasets/{dataset_id}/images/{study.numbers[file]}/thumbnail?v={study.checked.fingerprint[:8]}")
 
 
 def _decisions(decisions: list[Decision]) -> DecisionList:
@@ -237,6 +239,8 @@ def fetch(intake: Intake, dataset_id: str) -> DatasetOut:
 
 
 def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
+    with intake.database.session() as session:
+        whose = standing(session, "dataset", dataset)
     progress = intake.progress(dataset.id) if dataset.state == "checking" else None
     if dataset.state == "checking" and progress is None:
         progress = (0, dataset.images)
@@ -253,5 +257,6 @@ def _out(dataset: Dataset, intake: Intake) -> DatasetOut:
             "passed_over": dataset.passed_over,
             "progress": CheckProgress(done=progress[0], total=progress[1]) if progress else None,
             "error": Problem(**dataset.error) if dataset.error else None,
+            **whose,
         }
     )

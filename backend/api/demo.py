@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from backend.addresses import address
 from backend.api.datasets import fetch
 from backend.api.dependencies import IntakeDep, StorageDep
 from backend.api.schemas import PROBLEMS, DatasetOut, DemoImage, DemoOut
@@ -30,7 +31,7 @@ def create_demo(storage: StorageDep, intake: IntakeDep, response: Response) -> D
 @router.get("/demo")
 def get_demo() -> DemoOut:
     """Return the demo's classes, and images beside its data set for trying a model on."""
-    images = [DemoImage(file=file, url=f"/api/v1/demo/images/{file}") for file in unseen()]
+    images = [DemoImage(file=file, url=address(f"demo/images/{file}")) for file in unseen()]
     return DemoOut(name=NAME, classes=list(CLASSES), images=images)
 
 

@@ -9,6 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from backend.accounts.access import limit, require
+from backend.accounts.audit import Audit
+from backend.accounts.people import People
 from backend.answering import Answering
 from backend.backbones import BackboneRegistry
 from backend.batches import Batches
@@ -45,6 +48,8 @@ class Parts:
     answering: Answering
     lanes: Lanes
     metrics: Metrics
+    people: People
+    audit: Audit
 
 
 def get_parts(request: Request) -> Parts:
@@ -57,9 +62,9 @@ PartsDep = Annotated[Parts, Depends(get_parts)]
 
 
 def get_session(parts: PartsDep) -> Iterator[Session]:
-    """Give a session that commits when the route has returned."""
+    """Give a session that commits when the route has returned, and finds only what whoever asks may see."""
     with parts.database.session() as session:
-        yield session
+        yield limit(session)
 
 
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
@@ -117,9 +122,7 @@ BatchesDep = Annotated[Batches, Depends(get_batches)]
 
 def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Dataset]:
     """Give the data set of the path, or answer 404; also when it is deleted while the route works with its files."""
-    found = session.get(Dataset, dataset_id)
-    if found is None:
-        raise not_found("data set", dataset_id)
+    found = require_dataset(session, dataset_id)
     try:
         yield found
     except (OSError, InputError):
@@ -131,9 +134,7 @@ def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterat
 
 def get_job(job_id: str, session: SessionDep) -> Job:
     """Return the job of the path, or answer 404."""
-    found = session.get(Job, job_id)
-    if found is None:
-        raise not_found("job", job_id)
+    found: Job = require(session, "job", job_id)
     return found
 
 
@@ -142,11 +143,15 @@ def get_model(model_id: str, session: SessionDep) -> Model:
     return require_model(session, model_id)
 
 
+def require_dataset(session: Session, dataset_id: str) -> Dataset:
+    """Return a data set that an order names, or answer 404 when it is not there or may not be seen."""
+    found: Dataset = require(session, "dataset", dataset_id)
+    return found
+
+
 def require_model(session: Session, model_id: str) -> Model:
-    """Return a model that a query or an order names, or answer 404."""
-    found = session.get(Model, model_id)
-    if found is None:
-        raise not_found("model", model_id)
+    """Return a model that a query or an order names, or answer 404 when it is not there or may not be seen."""
+    found: Model = require(session, "model", model_id)
     return found
 
 

@@ -6,11 +6,9 @@ from collections import Counter
 
 from fastapi import APIRouter
 
-from backend.api.dependencies import BackbonesDep, IntakeDep, PartsDep, SessionDep
+from backend.api.dependencies import BackbonesDep, IntakeDep, PartsDep, SessionDep, require_dataset
 from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, EstimateOut, JobIn, PresetEstimate
-from backend.db import Dataset
-from backend.problems import not_found
 from backend.studies import study
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
@@ -26,9 +24,7 @@ def estimate_job(
     """
     from wara.training.estimate import estimate, fits
 
-    dataset = session.get(Dataset, order.dataset_id)
-    if dataset is None:
-        raise not_found("data set", order.dataset_id)
+    dataset = require_dataset(session, order.dataset_id)
     catalogue = intake.catalogue(dataset)
     recipe = checked_recipe(order, backbones.resolve(order.backbone), parts)
     images = Counter(study(intake, dataset, recipe.seed).split)

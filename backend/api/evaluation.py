@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
+from backend.addresses import address
 from backend.api.dependencies import IntakeDep, ModelDep, PredictorsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS, OperatingPointIn
 from backend.db import Dataset, Model
@@ -133,7 +134,7 @@ def _thumbnails(session: Session, intake: Intake, model: Model, review: dict[str
     place = {item.file: index for index, item in enumerate(intake.catalogue(dataset).items)}
     named = [file for cell in review["confusion"]["cells"] for file in cell["files"]]
     named += [error["file"] for error in review["confident_errors"]]
-    return {file: f"/api/v1/datasets/{dataset.id}/images/{place[file]}/thumbnail" for file in named if file in place}
+    return {file: address(f"datasets/{dataset.id}/images/{place[file]}/thumbnail") for file in named if file in place}
 
 
 def _png(figure: Any) -> Response:

@@ -11,7 +11,17 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from backend.api.dependencies import BackbonesDep, IntakeDep, JobDep, Parts, PartsDep, SessionDep, SupervisorDep
+from backend.accounts.access import visible
+from backend.api.dependencies import (
+    BackbonesDep,
+    IntakeDep,
+    JobDep,
+    Parts,
+    PartsDep,
+    SessionDep,
+    SupervisorDep,
+    require_dataset,
+)
 from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, Problem
 from backend.db import Dataset, Job
@@ -31,9 +41,7 @@ def create_job(
     order: JobIn, session: SessionDep, intake: IntakeDep, backbones: BackbonesDep, parts: PartsDep
 ) -> JobOut:
     """Queue a training. Everything that can be wrong with the order is said at once."""
-    dataset = session.get(Dataset, order.dataset_id)
-    if dataset is None:
-        raise not_found("data set", order.dataset_id)
+    dataset = require_dataset(session, order.dataset_id)
     intake.catalogue(dataset)  # refuses while it is not ready
     offer = backbones.resolve(order.backbone)
     checked_recipe(order, offer, parts)
@@ -63,7 +71,7 @@ def create_job(
 @router.get("/jobs")
 def list_jobs(session: SessionDep, supervisor: SupervisorDep) -> JobList:
     """List trainings, newest first."""
-    rows = session.scalars(select(Job).order_by(Job.created.desc(), Job.id))
+    rows = session.scalars(select(Job).where(visible("job")).order_by(Job.created.desc(), Job.id))
     return JobList(items=[_out(row, supervisor) for row in rows])
 
 

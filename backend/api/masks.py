@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep
 from backend.api.schemas import PROBLEMS, Order
 from backend.db import Dataset
@@ -139,8 +140,8 @@ def _read(intake: Intake, dataset: Dataset, index: int) -> tuple[bytes, Item]:
 def _flagged(dataset_id: str, entry: Flagged) -> FlaggedOut:
     item = entry.item
     # The digest changes with the pixels, so that a masked image is never shown as it was.
-    address = f"/api/v1/datasets/{dataset_id}/images/{entry.number}/view?v={(item.digest or '')[:8]}"
+    url = address(f"datasets/{dataset_id}/images/{entry.number}/view?v={(item.digest or '')[:8]}")
     return FlaggedOut(
         number=entry.number, file=item.file, label=item.label, reason=TEXT_REASONS[item.text or "seen"],
-        width=item.width or 0, height=item.height or 0, same_size=entry.same_size, url=address,
+        width=item.width or 0, height=item.height or 0, same_size=entry.same_size, url=url,
     )  # fmt: skip

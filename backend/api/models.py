@@ -14,8 +14,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep
+from backend.accounts.access import standing, visible
+from backend.addresses import address
+from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import (
     PROBLEMS,
     FigureList,
@@ -46,14 +49,14 @@ router = APIRouter(tags=["models"], responses=PROBLEMS)
 @router.get("/models")
 def list_models(session: SessionDep) -> ModelList:
     """List models, newest first."""
-    rows = session.scalars(select(Model).order_by(Model.created.desc(), Model.id))
-    return ModelList(items=[_out(row) for row in rows])
+    rows = session.scalars(select(Model).where(visible("model")).order_by(Model.created.desc(), Model.id))
+    return ModelList(items=[_out(row, session) for row in rows])
 
 
 @router.get("/models/{model_id}")
-def get_model(model: ModelDep) -> ModelOut:
+def get_model(model: ModelDep, session: SessionDep) -> ModelOut:
     """Return one model with all its metrics."""
-    return _out(model)
+    return _out(model, session)
 
 
 @router.get(
@@ -94,7 +97,7 @@ def list_figures(model: ModelDep, storage: StorageDep) -> FigureList:
     """List the figures that the run drew."""
     files = sorted((storage.folder("models", model.id) / "figures").glob("*.png"))
     return FigureList(
-        items=[FigureOut(name=file.stem, url=f"/api/v1/models/{model.id}/figures/{file.name}") for file in files]
+        items=[FigureOut(name=file.stem, url=address(f"models/{model.id}/figures/{file.name}")) for file in files]
     )
 
 
@@ -154,10 +157,7 @@ async def predict(
 def find_model(parts: Parts, model_id: str) -> Model:
     """Return a model for a route that reads its request as a stream, or answer 404."""
     with parts.database.session() as session:
-        found = session.get(Model, model_id)
-    if found is None:
-        raise not_found("model", model_id)
-    return found
+        return require_model(session, model_id)
 
 
 async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:
@@ -225,9 +225,10 @@ def _plain(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _out(model: Model) -> ModelOut:
+def _out(model: Model, session: Session) -> ModelOut:
     metrics = model.metrics
     return ModelOut(
+        **standing(session, "model", model),  # type: ignore[arg-type]  # checked by the model
         id=model.id,
         name=model.name,
         job_id=model.job_id,

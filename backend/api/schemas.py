@@ -13,12 +13,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/problem+json": {}}}
     for code, text in {
         400: "The request cannot be read",
-        403: "Not from here",
+        401: "Nobody is signed in",
+        403: "Not from here, or not for this account",
         404: "There is none",
         409: "Not in this state",
         413: "Too large",
         415: "Not an upload",
         422: "A value cannot be used",
+        429: "Too often; Retry-After says when again",
         507: "No disk space left",
     }.items()
 }
@@ -50,6 +52,12 @@ class QueueInfo(BaseModel):
 
     running: int
     queued: int
+
+
+class Alive(BaseModel):
+    """That the server answers, and nothing else of it."""
+
+    status: Literal["ok"]
 
 
 class Health(BaseModel):
@@ -111,6 +119,10 @@ class DatasetOut(BaseModel):
     passed_over: int
     progress: CheckProgress | None
     error: Problem | None
+    access: Literal["own", "edit", "view"] | None = Field(
+        default=None, description="how far one's rights to it reach; null on a server without accounts"
+    )
+    owner: str | None = Field(default=None, description="whose it is, where it is another's")
 
 
 class DatasetList(BaseModel):
@@ -287,6 +299,10 @@ class ModelOut(BaseModel):
     adapter_parameters: int | None
     seconds: float | None
     metrics: dict[str, Any]
+    access: Literal["own", "edit", "view"] | None = Field(
+        default=None, description="how far one's rights to it reach; null on a server without accounts"
+    )
+    owner: str | None = Field(default=None, description="whose it is, where it is another's")
 
 
 class ModelList(BaseModel):

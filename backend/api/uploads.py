@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from backend.accounts.access import require
+from backend.addresses import address
 from backend.api.dependencies import DatasetDep, UploadsDep
 from backend.api.schemas import PROBLEMS
 from backend.problems import RequestRefused
@@ -16,7 +18,6 @@ from backend.tus import protocol
 from backend.tus.store import Upload
 from backend.tus.uploads import SHOWN_REFUSED, Uploads
 
-ADDRESS = "/api/v1/uploads"
 _MORE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/problem+json": {}}}
     for code, text in {
@@ -76,7 +77,7 @@ def get_arrived(dataset: DatasetDep, uploads: UploadsDep) -> ArrivedOut:
         refused_count=len(found.refused),
         refused=[RefusedFile.model_validate(entry) for entry in found.refused[:SHOWN_REFUSED]],
         unfinished=[
-            UnfinishedUpload(url=f"{ADDRESS}/{upload.id}", key=upload.key, length=upload.length, offset=upload.offset)
+            UnfinishedUpload(url=_at(upload), key=upload.key, length=upload.length, offset=upload.offset)
             for upload in found.unfinished
         ],
     )
@@ -110,6 +111,7 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
         raise _no_length(request)
     length = protocol.read_number(request.headers, "Upload-Length")
     metadata = protocol.read_metadata(request.headers)
+    await run_in_threadpool(_require_own, uploads, metadata.get("dataset", ""))
     total = metadata.get("total", "")
     upload = await run_in_threadpool(
         uploads.begin,
@@ -127,7 +129,7 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
         # The sender never learns of this upload's address, so nobody could go on with it.
         await run_in_threadpool(uploads.store.remove, upload)
         raise
-    return Response(status_code=201, headers={"Location": f"{ADDRESS}/{upload.id}", **_state(uploads, upload)})
+    return Response(status_code=201, headers={"Location": _at(upload), **_state(uploads, upload)})
 
 
 @tus.head("/uploads/{upload_id}", status_code=200)
@@ -180,6 +182,15 @@ async def override_method(upload_id: str, request: Request, uploads: UploadsDep)
         remedy="Send PATCH, HEAD or DELETE, or POST with X-HTTP-Method-Override.",
         code="method-not-allowed",
     )
+
+
+def _require_own(uploads: Uploads, dataset_id: str) -> None:
+    with uploads.intake.database.session() as session:
+        require(session, "dataset", dataset_id, "edit")
+
+
+def _at(upload: Upload) -> str:
+    return address(f"uploads/{upload.id}")
 
 
 def _state(uploads: Uploads, upload: Upload) -> dict[str, str]:

@@ -2,5 +2,9 @@
 
 from backend.db.engine import Database
 from backend.db.models import Backbone, Base, Dataset, Job, Model
+from backend.db.people import ApiToken, AuditEntry, LoginSession, Share, User
 
-__all__ = ["Backbone", "Base", "Database", "Dataset", "Job", "Model"]
+__all__ = [
+    "ApiToken", "AuditEntry", "Backbone", "Base", "Database", "Dataset", "Job", "LoginSession", "Model", "Share",
+    "User",
+]  # fmt: skip

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from backend.acting import owner_id
+
 DATASET_STATES = ("receiving", "mapping", "checking", "ready", "failed")
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 FINISHED_STATES = frozenset({"succeeded", "failed", "cancelled"})
@@ -55,6 +57,8 @@ class Dataset(Base):
     __tablename__ = "datasets"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    # The account that made it; None on a server without accounts. No foreign key: it outlives a deleted account.
+    owner_id: Mapped[str | None] = mapped_column(String(32), default=owner_id, index=True)
     name: Mapped[str] = mapped_column(String(200))
     state: Mapped[str] = mapped_column(String(16), default="receiving")
     created: Mapped[datetime] = mapped_column(default=now)
@@ -78,6 +82,7 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    owner_id: Mapped[str | None] = mapped_column(String(32), default=owner_id, index=True)
     name: Mapped[str] = mapped_column(String(200))
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
     dataset_name: Mapped[str] = mapped_column(String(200))
@@ -106,6 +111,7 @@ class Model(Base):
     __tablename__ = "models"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    owner_id: Mapped[str | None] = mapped_column(String(32), default=owner_id, index=True)
     name: Mapped[str] = mapped_column(String(200))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), unique=True)
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"))
@@ -129,6 +135,7 @@ class Backbone(Base):
     __tablename__ = "backbones"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    owner_id: Mapped[str | None] = mapped_column(String(32), default=owner_id, index=True)
     name: Mapped[str] = mapped_column(String(200))
     file: Mapped[str] = mapped_column(String(300))
     original: Mapped[str] = mapped_column(String(300))

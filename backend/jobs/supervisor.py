@@ -377,6 +377,7 @@ class Supervisor:
             session.merge(
                 Model(
                     id=job.id,
+                    owner_id=job.owner_id,
                     name=job.name,
                     job_id=job.id,
                     dataset_id=job.dataset_id,

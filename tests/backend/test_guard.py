@@ -18,6 +18,7 @@ from backend.settings import Settings
 from tests.backend.support import API, Studio, as_form, assert_problem, png, serve, settings_for, study
 
 ORDER = {"dataset_id": "none", "backbone": "none"}
+PASSWORD = "correct horse battery staple"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "LOCALHOST"])
@@ -37,8 +38,16 @@ def test_further_names_can_be_allowed(tmp_path: Path) -> None:
 
 
 def test_a_server_that_listens_to_all_answers_under_any_name(tmp_path: Path) -> None:
-    with serve(settings_for(tmp_path, host="0.0.0.0")) as client:
-        assert client.get(f"{API}/datasets", headers={"host": "workstation-7"}).status_code == 200
+    with serve(settings_for(tmp_path, host="0.0.0.0", admin_password=PASSWORD)) as client:
+        assert client.get(f"{API}/health/live", headers={"host": "workstation-7"}).status_code == 200
+        assert_problem(client.get(f"{API}/datasets", headers={"host": "workstation-7"}), 401, "sign-in-needed")
+
+
+def test_published_on_loopback_it_answers_under_the_names_of_loopback_alone(tmp_path: Path) -> None:
+    """Without accounts, a name of another site that leads here must open nothing."""
+    with serve(settings_for(tmp_path, host="0.0.0.0", published_on_loopback=True)) as client:
+        assert client.get(f"{API}/datasets").status_code == 200
+        assert_problem(client.get(f"{API}/datasets", headers={"host": "evil.example"}), 403, "host-refused")
 
 
 @pytest.mark.parametrize(
@@ -77,17 +86,20 @@ def test_every_answer_says_that_it_is_not_for_frames(studio: Studio) -> None:
     ):
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(
     ("values", "warned"),
-    [({"host": "0.0.0.0"}, True), ({"host": "0.0.0.0", "allowed_hosts": "studio"}, False), ({}, False)],
-)
+    [
+        ({"host": "0.0.0.0"}, True), ({"host": "0.0.0.0", "allowed_hosts": "studio"}, False), ({}, False),
+        ({"host": "0.0.0.0", "published_on_loopback": True}, False),
+    ],
+)  # fmt: skip
 def test_listening_to_all_under_any_name_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: dict[str, str], warned: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: dict[str, Any], warned: bool
 ) -> None:
-    with serve(settings_for(tmp_path, **values)):
+    with serve(settings_for(tmp_path, admin_password=PASSWORD, **values)):
         pass
     assert any("WARA_ALLOWED_HOSTS" in record.getMessage() for record in caplog.records) is warned
 

@@ -24,7 +24,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_the_page_and_the_api_answer_side_by_side(http: Any) -> None:
     page = http.get("/")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
-    assert page.headers["x-frame-options"] == "DENY" and page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["x-frame-options"] == "DENY" and page.headers["referrer-policy"] == "same-origin"
     assert page.headers["x-content-type-options"] == "nosniff"
     assert http.get(f"{API}/datasets").json() == {"items": []}
     assert http.get("/api/docs").status_code == 200

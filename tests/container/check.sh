@@ -64,7 +64,7 @@ trap clean_up EXIT
 run() {
     "${tool[@]}" run --detach --name "$name" --read-only --tmpfs /tmp:size=256m --shm-size 1g --cap-drop ALL \
         --security-opt no-new-privileges --publish "127.0.0.1:$port:$port" --env "WARA_PORT=$port" \
-        --env WARA_ALLOWED_HOSTS=localhost --volume "$name:/data" \
+        --env WARA_ALLOWED_HOSTS=localhost --env WARA_PUBLISHED_ON_LOOPBACK=true --volume "$name:/data" \
         ${run_options[@]+"${run_options[@]}"} "$image" >/dev/null
 }
 inside() { "${tool[@]}" exec "$name" "$@"; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from backend.db.models import Base
+from backend.db import Base
 
 # SQLite changes a table by copying it, which batch mode does.
 context.configure(

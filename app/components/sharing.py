@@ -1,0 +1,31 @@
+"""Whose a data set or a model is, and the button that shares one's own; nothing on a server without accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.components.html import escape
+
+
+def may_delete(item: dict[str, Any]) -> bool:
+    """Whether the person who looks may delete it."""
+    return item.get("access") in (None, "own")
+
+
+def share_button(kind: str, item: dict[str, Any]) -> str:
+    """Return the button of the dialog in account.js; ``kind`` is ``dataset`` or ``model``."""
+    if item.get("access") != "own":
+        return ""
+    return (
+        f'<button type="button" class="button button-quiet button-small" data-share="{kind}"'
+        f' data-id="{escape(item["id"])}" data-name="{escape(item["name"])}"><span>Share'
+        f'<span class="sr-only"> {escape(item["name"])}</span></span></button>'
+    )
+
+
+def owner_badge(item: dict[str, Any]) -> str:
+    """Return whose it is, where it is another's, and what one may do with it."""
+    if not item.get("owner"):
+        return ""
+    may = {"view": ", to look at", "edit": ", to look at and change"}.get(str(item.get("access")), "")
+    return f' <span class="badge badge-note">of {escape(item["owner"])}{may}</span>'

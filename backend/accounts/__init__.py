@@ -1,0 +1,1 @@
+"""People: accounts, sessions, tokens, who may see what, and what they did."""
