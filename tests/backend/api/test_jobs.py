@@ -114,15 +114,45 @@ def test_cancelling_ends_the_process_group_and_frees_the_device(studio: Studio, 
     assert studio.job(third["id"])["dataset_name"] == "study"
 
 
-def test_a_process_that_dies_fails_its_job_in_words(studio: Studio) -> None:
-    job = studio.train(studio.ready(study())["id"], epochs=10_000, patience=10_000)
-    wait_until(lambda: studio.job(job["id"])["phase"] == "training")
+def test_a_killed_process_is_replaced_and_the_training_paused_resumed_and_told_of(studio: Studio) -> None:
+    """One long training through all that can happen to it, so that only one has to be started."""
+    dataset = studio.ready(study())
+    job = studio.train(dataset["id"], epochs=10_000, patience=10_000)
+    url = f"{API}/jobs/{job['id']}"
+    wait_until(lambda: studio.job(job["id"])["history"])
     with studio.http.app.state.parts.database.session() as session:
-        psutil.Process(session.get_one(Job, job["id"]).pid).kill()
+        killed = session.get_one(Job, job["id"]).pid
+    psutil.Process(killed).kill()
+    wait_until(lambda: "SIGKILL" in str(studio.job(job["id"])["happenings"]))
+    known = len(studio.job(job["id"])["history"])
+    wait_until(lambda: len(studio.job(job["id"])["history"]) > known)  # it went on
+
+    other = studio.train(dataset["id"], priority="low", epochs=10_000)
+    third = studio.train(dataset["id"], epochs=10_000)
+    assert [studio.job(each["id"])["position"] for each in (job, third, other)] == [None, 1, 2]
+    assert studio.http.post(f"{API}/jobs/{other['id']}/move", json={"to": "first"}).json()["position"] == 1
+    assert studio.http.put(f"{API}/jobs/{other['id']}/priority", json={"priority": "low"}).json()["position"] == 2
+    for each in (other, third):
+        assert studio.http.post(f"{API}/jobs/{each['id']}/pause").json()["state"] == "paused"
+    assert_problem(studio.http.post(f"{API}/jobs/{third['id']}/move", json={"to": "up"}), 409, "job-not-waiting")
+    assert studio.http.post(f"{API}/jobs/{third['id']}/cancel").json()["state"] == "cancelled"
+    assert_problem(studio.http.delete(f"{API}/datasets/{dataset['id']}"), 409, "dataset-in-use")
+
+    assert studio.http.post(f"{url}/pause").json()["message"] == "Pausing: it finishes its step first"
+    wait_until(lambda: studio.job(job["id"])["state"] == "paused")
+    paused = studio.job(job["id"])
+    assert paused["pause_reason"] == "person" and paused["message"].startswith("Paused")
+    assert_problem(studio.http.post(f"{API}/jobs/{third['id']}/resume"), 409, "job-not-paused")
+    assert studio.http.post(f"{url}/resume").json()["state"] in ("queued", "running")
+    wait_until(lambda: len(studio.job(job["id"])["history"]) > len(paused["history"]))
+    studio.http.post(f"{url}/cancel")
     ended = studio.ended(job["id"])
-    assert ended["state"] == "failed"
-    assert ended["error"]["code"] == "worker-died"
-    assert "SIGKILL" in ended["error"]["detail"] and "memory" in ended["error"]["remedy"]
+    assert [each["code"] for each in ended["happenings"]] == [
+        "queued", "started", "interrupted", "resumed", "pause-asked", "paused-person", "released", "resumed",
+        "cancel-asked", "cancelled",
+    ]  # fmt: skip
+    assert ended["happenings"][-1]["text"].endswith("of memory are free")
+    studio.http.post(f"{API}/jobs/{other['id']}/cancel")
 
 
 def test_a_training_that_cannot_be_done_fails_in_the_words_of_the_library(studio: Studio, settings: Settings) -> None:
