@@ -86,7 +86,7 @@ def _message(job: Job, said: str | None) -> str | None:
         return "Waiting for a free device"
     if job.state == "paused":
         full = job.paused_for == "disk-full"
-        return "Paused: the disk is full. It goes on once there is room" if full else "Paused; it goes on when you say so"
+        return "Paused: the disk is full. It goes on once there is room" if full else "Paused until you go on"
     if job.state == "running":
         if job.cancel_requested:
             return "Stopping"
