@@ -46,7 +46,7 @@ def render_pause(job: dict[str, Any]) -> str:
         remedy = (job.get("error") or {}).get("remedy") or "Free some space."
         return alert(
             f"What it has learned so far is kept, and it goes on by itself once there is room. {remedy}",
-            title="Paused: the disk is full.", kind="warn",
+            title="Paused: the disk is full.", kind="warning",
         )  # fmt: skip
     return alert("What it has learned so far is kept. It uses no memory and no processor now.", kind="info")
 
