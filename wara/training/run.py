@@ -129,6 +129,7 @@ def train(
     try:
         finished = _prepare_folder(out, resume, recipe)
         if finished is not None:
+            _clean(out)
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
@@ -188,10 +189,15 @@ def train(
             seen=f"{math.ceil(recipe.batch_size / accumulate)} images at once",
             remedy="Halve the batch size, or choose a smaller backbone.", code="out-of-memory",
         ) from error  # fmt: skip
-    Checkpoint(out / outputs.CHECKPOINT).remove()
-    shutil.rmtree(_own_cache(out), ignore_errors=True)
+    _clean(out)
     emit({"type": "done", "metrics": metrics})
     return metrics
+
+
+def _clean(out: Path) -> None:
+    """Take away what only a run under way needs; one that was killed while it did so does it when it is resumed."""
+    Checkpoint(out / outputs.CHECKPOINT).remove()
+    shutil.rmtree(_own_cache(out), ignore_errors=True)
 
 
 def _prepare_folder(out: Path, resume: bool, recipe: Recipe) -> dict[str, Any] | None:
