@@ -175,7 +175,7 @@ def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
         )
         remove, state = "", render_badge(job)
         if (job.get("position") or 0) > 0:
-            state += f' <span class="hint">place {words.count(job["position"])}</span>'
+            state += f' <span class="hint">place&nbsp;{words.count(job["position"])}</span>'
         if (job.get("position") or 0) > 1:
             label = f"Move {job['name']} up"
             remove = button(label, "up", look="icon", mark="up", id=job["id"])

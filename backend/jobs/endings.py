@@ -100,7 +100,8 @@ class Endings:
         elif end.silent_minutes is not None:
             self._transitions.requeue(job.id, "silent", {"minutes": end.silent_minutes}, attempts=attempts)
         else:
-            seen = how_it_ended(end.exit_code) or "its process is gone"
+            killed = f"its process was {how_it_ended(end.exit_code)}"
+            seen = "its process is gone" if end.exit_code is None else killed
             self._transitions.requeue(job.id, "interrupted", {"seen": seen}, attempts=attempts)
 
     def end(

@@ -12,7 +12,7 @@ from wara.errors import InputError
 _WORDS = {
     "queued": "Put into the queue",
     "started": "Started on {device}",
-    "resumed": "Went on, on {device}",
+    "resumed": "Goes on, on {device}",
     "found": "The server was started again and found it running",
     "interrupted": "It was interrupted ({seen}); what it had learned until then was kept, and it goes on from there",
     "stopped": "It was asked to end, finished its step, kept what it had learned and goes on when it can",
@@ -35,11 +35,19 @@ _WORDS = {
 def in_words(happening: Happening) -> str:
     """Return a happening as a sentence without its full stop."""
     facts = happening.facts
-    sentence = _WORDS[happening.code].format(**{"seen": "no reason known", **facts})
+    shown = {"seen": "no reason known", **facts, "device": _device(facts.get("device", "cpu"))}
+    sentence = _WORDS[happening.code].format(**shown)
     if "free_mb" in facts and happening.code in ("cancelled", "paused-person"):
         free = f"{facts['free_mb'] / 1024:,.1f} GB of memory are free"
         sentence += f". Its processes are gone; {free}"
     return sentence
+
+
+def _device(spec: str) -> str:
+    kind, _, number = spec.partition(":")
+    if kind == "cuda":
+        return f"graphics card {int(number or 0) + 1}" if number.isdigit() or not number else spec
+    return {"cpu": "the processor", "mps": "Apple's graphics"}.get(kind, spec)
 
 
 def how_it_ended(exit_code: int | None) -> str | None:

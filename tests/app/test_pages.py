@@ -270,7 +270,7 @@ def test_a_training_that_waits_says_its_place_and_can_be_started_next() -> None:
     html = render_job(job(state="queued", position=1, starts_in=300.0, progress=None))
     assert "Next in the queue" in html and "starts in about 5 min" in html and 'data-action="first"' not in html
     listed = train.render_list([job(id="a"), job(id="b", state="queued", position=2)], "a")
-    assert "place 2" in listed and 'data-action="up"' in listed and 'data-action="delete"' not in listed
+    assert "place&nbsp;2" in listed and 'data-action="up"' in listed and 'data-action="delete"' not in listed
 
 
 def test_a_paused_training_says_why_and_can_go_on_or_be_stopped() -> None:
