@@ -56,8 +56,9 @@ def create_job(
     with parts.storage.lock(dataset.id), parts.database.session() as own:
         if own.get(Dataset, dataset.id) is None:
             raise not_found("data set", dataset.id)
-        parts.supervisor.queue.require_room(own, job, parts.settings.waiting_per_person)
         own.add(job)
+        own.flush()  # it now has its owner; refused, it is taken back
+        parts.supervisor.queue.require_room(own, job, parts.settings.waiting_per_person)
     # Committed before the supervisor is told to look.
     parts.supervisor.wake()
     return _shown(job.id, parts)

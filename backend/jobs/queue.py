@@ -112,7 +112,8 @@ class Queue:
         Raises:
             RequestRefused: 429.
         """
-        theirs = sum(owner_of(each) == owner_of(job) for each in session.scalars(_waiting()))
+        waiting = session.scalars(_waiting().where(Job.id != job.id))
+        theirs = sum(owner_of(each) == owner_of(job) for each in waiting)
         if theirs >= most_each:
             raise RequestRefused(
                 429, "You have as many trainings in the queue as one person may have", seen=f"{theirs} waiting",

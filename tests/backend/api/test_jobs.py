@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 
 from backend.db import Job
 from backend.settings import Settings
-from tests.backend.support import API, Studio, assert_problem, study, wait_until
+from tests.backend.support import API, Studio, assert_problem, serve, settings_for, study, wait_until
 
 
 def parse(text: str) -> list[dict[str, Any]]:
@@ -163,3 +164,19 @@ def test_a_training_that_cannot_be_done_fails_in_the_words_of_the_library(studio
     assert ended["state"] == "failed"
     assert ended["error"]["remedy"] in ended["error"]["detail"]
     assert str(settings.data_dir) not in json.dumps(ended)
+
+
+def test_a_full_queue_is_said_and_takes_nothing(tmp_path: Path) -> None:
+    with serve(settings_for(tmp_path / "data", waiting_per_person=1)) as client:
+        studio = Studio(client)
+        dataset = studio.ready(study())["id"]
+        jobs = [studio.train(dataset, epochs=10_000)]
+        wait_until(lambda: studio.job(jobs[0]["id"])["state"] == "running")
+        jobs.append(studio.train(dataset, epochs=10_000))
+        order = {"dataset_id": dataset, "backbone": "vit_tiny_untrained", "recipe": {"epochs": 1}}
+        problem = assert_problem(studio.http.post(f"{API}/jobs", json=order), 429, "queue-full")
+        assert problem["seen"] == "1 waiting"
+        assert len(studio.http.get(f"{API}/jobs").json()["items"]) == 2
+        for job in reversed(jobs):
+            studio.http.post(f"{API}/jobs/{job['id']}/cancel")
+        studio.ended(jobs[0]["id"])
