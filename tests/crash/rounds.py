@@ -25,7 +25,7 @@ from tests.backend.tus.support import Sender, packed
 VICTIMS = ("server", "job", "both")
 MOMENTS = ("upload", "training", "evaluation", "prediction")
 PHASES = {"training": ("training",), "evaluation": ("testing", "analysing")}
-ORDER = {"epochs": 24, "patience": 24, "dropout": 0.1, "seed": 3}
+EPOCHS = 24
 TIMES = ("seconds", "images_per_second", "peak_memory_mb")
 # Up to this long after its moment has come a victim lives on.
 DELAYS = {"upload": 0.4, "training": 2.5, "evaluation": 0.8, "prediction": 2.0}
@@ -70,10 +70,11 @@ def plan(rounds: int, seed: int) -> list[tuple[str, str]]:
 class Bench:
     """A server that is killed and started again on one data folder, and a ledger of all that it acknowledged."""
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, epochs: int = EPOCHS) -> None:
         self.server = Server(root / "data", WARA_WORKER_ATTEMPTS="3")
         self.server.folder.mkdir(exist_ok=True)
         self.seed = seed
+        self.order = {"epochs": epochs, "patience": epochs, "dropout": 0.1, "seed": 3}
         self.datasets: dict[str, int] = {}
         self.jobs: list[str] = []
         self.models: dict[str, str] = {}
@@ -95,6 +96,7 @@ class Bench:
     def close(self) -> None:
         """End the server and whatever it started."""
         self._kill_server()
+        self._let_go()
         for note in self.server.folder.glob("jobs/*/process.json"):
             found = ProcessIdentity.noted_in(note.parent)
             if found is not None:
@@ -121,7 +123,7 @@ class Bench:
         return row
 
     def _train(self) -> str:
-        job_id = self.studio.train(self.base, **ORDER)["id"]
+        job_id = self.studio.train(self.base, **self.order)["id"]
         self.jobs.append(job_id)
         return job_id
 
@@ -157,11 +159,15 @@ class Bench:
         process = self.server.process
         assert process is not None
         if process.poll() is not None:
-            assert process.stdout is not None
-            process.stdout.close()
-            if self.server.client is not None:
-                self.server.client.close()
+            self._let_go()
             self.studio = self.server.start()
+
+    def _let_go(self) -> None:
+        """Close what this side held of a server that is gone."""
+        if self.server.process is not None and self.server.process.stdout is not None:
+            self.server.process.stdout.close()
+        if self.server.client is not None:
+            self.server.client.close()
 
     def _upload(self, row: Row, number: int, chance: random.Random, kill: Callable[[], None]) -> None:
         """Send a data set in pieces until the kill, and the rest after it."""

@@ -12,7 +12,7 @@ from tests.crash.rounds import MOMENTS, VICTIMS, Bench, Row, plan
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, seed=1)
+    made = Bench(tmp_path, seed=1, epochs=10)
     yield made
     made.close()
 
