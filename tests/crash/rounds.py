@@ -18,8 +18,9 @@ from typing import Any
 
 import httpx
 
+from backend.db.models import FINISHED_STATES
 from backend.jobs.process import ProcessIdentity
-from tests.backend.support import API, Server, as_form, png, study, wait_until
+from tests.backend.support import API, Server, as_form, png, study
 from tests.backend.tus.support import Sender, packed
 
 VICTIMS = ("server", "job", "both")
@@ -67,6 +68,15 @@ def plan(rounds: int, seed: int) -> list[tuple[str, str]]:
     return chosen[:rounds]
 
 
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Ask a few times a second: asked without a break, the server and its jobs would have no time for themselves."""
+    end = time.monotonic() + 300
+    while not (answer := condition()):
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.15)
+    return answer
+
+
 class Bench:
     """A server that is killed and started again on one data folder, and a ledger of all that it acknowledged."""
 
@@ -85,7 +95,7 @@ class Bench:
         self.studio = self.server.start()
         self.base = self.studio.ready(study())["id"]
         self.datasets[self.base] = 24
-        job = self.studio.ended(self._train())
+        job = self._ended(self._train())
         assert job["state"] == "succeeded", job
         self.undisturbed = self._metrics(job["id"])
         self.adapter = self.models[job["id"]] = self._adapter(job["id"])
@@ -129,6 +139,10 @@ class Bench:
 
     def _worker(self, job_id: str) -> ProcessIdentity | None:
         return ProcessIdentity.noted_in(self.server.folder / "jobs" / job_id)
+
+    def _ended(self, job_id: str) -> dict[str, Any]:
+        wait_until(lambda: self.studio.job(job_id)["state"] in FINISHED_STATES)
+        return self.studio.job(job_id)
 
     def _phase(self, job_id: str) -> str | None:
         phase: str | None = self.studio.job(job_id)["phase"]
@@ -217,7 +231,7 @@ class Bench:
 
     def _compare(self, row: Row, job_id: str) -> None:
         """The job ends, and with what the undisturbed one ended with, to the last bit."""
-        job = self.studio.ended(job_id)
+        job = self._ended(job_id)
         codes = [each["code"] for each in job["happenings"]]
         row.found.append(" > ".join(code for code in codes if code != "queued"))
         row.check(job["state"] == "succeeded", f"the job {job['state']}: {(job['error'] or {}).get('detail')}")
