@@ -30,7 +30,7 @@ EPOCHS = 24
 TIMES = ("seconds", "images_per_second", "peak_memory_mb")
 # Up to this long after its moment has come a victim lives on.
 DELAYS = {"upload": 0.4, "training": 2.5, "evaluation": 0.8, "prediction": 2.0}
-PIECE = 2_000
+PIECE = 200
 HEAD = f"{'round':>5}  {'victim':7} {'moment':11} {'found after the kill':78} ok"
 
 
