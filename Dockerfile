@@ -58,6 +58,7 @@ ENV PATH=/opt/wara/bin:$PATH \
     WARA_HOST=0.0.0.0 \
     WARA_PORT=7860 \
     WARA_DEVICE=auto \
+    WARA_JOBS_OUTLIVE_SERVER=false \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # By number: Kubernetes can check that it is not root only then.

@@ -208,6 +208,18 @@ class Backend:
         """Ask a training to stop."""
         await self._send("POST", "jobs", job_id, "cancel")
 
+    async def pause_job(self, job_id: str) -> None:
+        """Ask a training to rest, and to keep what it has learned."""
+        await self._send("POST", "jobs", job_id, "pause")
+
+    async def resume_job(self, job_id: str) -> None:
+        """Let a paused training go on."""
+        await self._send("POST", "jobs", job_id, "resume")
+
+    async def move_job(self, job_id: str, to: str) -> None:
+        """Move a training that waits ``up``, ``down`` or to the ``first`` place."""
+        await self._send("POST", "jobs", job_id, "move", json={"to": to})
+
     async def delete_job(self, job_id: str) -> None:
         """Remove an ended training from the list."""
         await self._send("DELETE", "jobs", job_id)

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db import Dataset, Job
+from backend.db.models import FINISHED_STATES
 from backend.problems import RequestRefused
 from wara.errors import InputError
 
@@ -17,7 +18,7 @@ def refuse_in_use(session: Session, dataset_id: str) -> None:
         RequestRefused: 409, with the training's name.
     """
     using = session.scalars(
-        select(Job.name).where(Job.dataset_id == dataset_id, Job.state.in_(("queued", "running")))
+        select(Job.name).where(Job.dataset_id == dataset_id, Job.state.not_in(FINISHED_STATES))
     ).first()
     if using is not None:
         raise RequestRefused(

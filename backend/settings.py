@@ -52,7 +52,23 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(
         default=4.0, gt=0, le=8, description="Time a cancelled job has to end by itself."
     )
-    worker_attempts: int = Field(default=3, ge=1, description="How often a job is started again after restarts.")
+    pause_grace_seconds: float = Field(
+        default=60.0, gt=0, description="Time a paused job has to finish its step and keep what it learned."
+    )
+    stop_grace_seconds: float = Field(
+        default=6.0, gt=0, description="The same, when jobs end with the server."
+    )
+    jobs_outlive_server: bool = Field(
+        default=True, description="Whether jobs go on while the server is stopped; in a container they cannot."
+    )
+    silent_seconds: float = Field(
+        default=600.0, ge=10, description="Time without a sign of life after which a job's process is replaced."
+    )
+    worker_attempts: int = Field(
+        default=3, ge=1, description="How often in a row a job is started without getting any further."
+    )
+    running_per_person: int = Field(default=0, ge=0, description="Trainings of one person at once; 0 is no limit.")
+    waiting_per_person: int = Field(default=100, ge=1, description="Trainings of one person in the queue.")
 
     @field_validator("data_dir")
     @classmethod

@@ -23,6 +23,7 @@ SIDES = {"train": "Training", "val": "Validation", "test": "Test", "all": "All"}
 STATES = {
     "queued": "Waiting",
     "running": "Running",
+    "paused": "Paused",
     "succeeded": "Done",
     "failed": "Failed",
     "cancelled": "Cancelled",

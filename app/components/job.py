@@ -7,7 +7,8 @@ from typing import Any
 
 from app.components import format as words
 from app.components.charts import Line, is_number, line_chart
-from app.components.html import alert, alerts, button, escape, icon, tile
+from app.components.html import alert, alerts, escape, icon, tile
+from app.components.job_story import render_controls, render_pause, render_story, waiting_words
 
 PHASES = (
     ("reading", "Reading the images"),
@@ -17,13 +18,18 @@ PHASES = (
     ("analysing", "Looking at what it learned"),
 )
 ACTIVE = ("queued", "running")
+# What the server says while it waits for the process, before its phase.
+STOPPING = ("Stopping", "Pausing: it finishes its step first")
+UNFINISHED = (*ACTIVE, "paused")
 
 
 def phase_words(job: dict[str, Any]) -> str:
     """The phase in plain words; while it waits or has ended, that."""
     if job["state"] == "queued":
-        return "Waiting for the training before it to end"
+        return waiting_words(job)
     if job["state"] == "running":
+        if job.get("message") in STOPPING:
+            return str(job["message"])
         return dict(PHASES).get(str(job.get("phase")), str(job.get("message") or "Starting"))
     return words.STATES.get(job["state"], str(job["state"]))
 
@@ -41,24 +47,16 @@ def render_job(job: dict[str, Any], model: dict[str, Any] | None = None) -> str:
         f"{escape(words.method_name(job['method']))} on {escape(job.get('dataset_name') or 'a deleted data set')}"
         f" · {escape(backbone)} · {escape(words.PRESETS.get(job.get('preset') or '', (job.get('preset') or '',))[0])}"
     )
-    cancel = ""
-    if job["state"] in ACTIVE:
-        cancel = button(
-            "Cancel",
-            "cancel",
-            mark="stop",
-            id=job["id"],
-            confirm="Stop this training? What it has learned so far is not kept as a model.",
-            confirm_label="Stop it",
-        )
     parts = [
         f'<div class="title-row"><div><h2 class="big">{escape(job["name"])}</h2><p class="facts">{facts}</p></div>'
-        f"<div class='title-side'>{render_badge(job)}{cancel}</div></div>",
+        f"<div class='title-side'>{render_badge(job)}{render_controls(job)}</div></div>",
+        render_pause(job),
         _render_end(job),
         render_result(model),
         _render_progress(job),
         render_curves(job.get("history") or [], running=job["state"] in ACTIVE),
         alerts(list(dict.fromkeys(job.get("warnings") or []))),
+        render_story(job),
     ]
     return (
         f'<section class="card job" data-job="{escape(job["id"])}" data-state="{escape(job["state"])}">'

@@ -13,7 +13,7 @@ from app.components import forms, train_options
 from app.components.estimate import MEASURING, render_estimate, render_unknown
 from app.components.events import listen
 from app.components.html import alert, button, empty, escape, page_head, panel, table
-from app.components.job import ACTIVE, backbone_name, render_badge, render_job
+from app.components.job import UNFINISHED, backbone_name, render_badge, render_job
 
 ADAPTERS = "wara tiny-wara lora"
 SUBBANDS = "wara tiny-wara"
@@ -103,6 +103,12 @@ def build(backend: Backend) -> dict[str, Any]:
             match data.get("action"):
                 case "cancel":
                     await backend.cancel_job(str(data.get("id")))
+                case "pause":
+                    await backend.pause_job(str(data.get("id")))
+                case "resume":
+                    await backend.resume_job(str(data.get("id")))
+                case "first" | "up" as to:
+                    await backend.move_job(str(data.get("id")), str(to))
                 case "delete":
                     await backend.delete_job(str(data.get("id")))
                 case "watch":
@@ -167,8 +173,13 @@ def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
             f'<button type="button" class="link" data-action="watch" data-id="{escape(job["id"])}"'
             f"{' aria-current=true' if job['id'] == watching else ''}>{escape(job['name'])}</button>"
         )
-        remove = ""
-        if job["state"] not in ACTIVE:
+        remove, state = "", render_badge(job)
+        if (job.get("position") or 0) > 0:
+            state += f' <span class="hint">place&nbsp;{words.count(job["position"])}</span>'
+        if (job.get("position") or 0) > 1:
+            label = f"Move {job['name']} up"
+            remove = button(label, "up", look="icon", mark="up", id=job["id"])
+        if job["state"] not in UNFINISHED:
             question = f"Remove “{job['name']}” from this list? Its model, if there is one, stays."
             label = f"Remove {job['name']}"
             remove = button(
@@ -177,14 +188,14 @@ def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
         rows.append(
             (
                 name,
-                render_badge(job),
+                state,
                 escape(words.method_name(job["method"])),
                 escape(backbone_name(job)),
                 escape(words.moment(job.get("created"))),
                 remove,
             )
         )
-    head = ("Training", "State", "Method", "Backbone", "Started", '<span class="sr-only">Remove</span>')
+    head = ("Training", "State", "Method", "Backbone", "Started", '<span class="sr-only">Move up or remove</span>')
     return f'<section class="card"><h2>All trainings</h2>{table(head, rows, caption="All trainings")}</section>'
 
 

@@ -1,17 +1,17 @@
-"""Trainings: start, list, watch, cancel, delete."""
+"""Trainings: start, list, watch, pause, order, cancel, delete."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from backend.accounts.access import visible
+from backend.accounts.access import require_admin, visible
 from backend.api.dependencies import (
     BackbonesDep,
     IntakeDep,
@@ -22,11 +22,13 @@ from backend.api.dependencies import (
     SupervisorDep,
     require_dataset,
 )
+from backend.api.job_view import JobViews
 from backend.api.orders import checked_recipe
-from backend.api.schemas import PROBLEMS, JobIn, JobList, JobOut, JobProgress, Problem
+from backend.api.schemas import PROBLEMS, JobIn, JobList, JobMove, JobOut, JobPriority
 from backend.db import Dataset, Job
 from backend.db.models import FINISHED_STATES
-from backend.jobs.supervisor import Supervisor
+from backend.jobs.queue import PRIORITIES
+from backend.jobs.transitions import queued
 from backend.problems import not_found
 
 router = APIRouter(tags=["jobs"], responses=PROBLEMS)
@@ -45,6 +47,8 @@ def create_job(
     intake.catalogue(dataset)  # refuses while it is not ready
     offer = backbones.resolve(order.backbone)
     checked_recipe(order, offer, parts)
+    if PRIORITIES[order.priority] > 0:
+        require_admin()  # it goes before what other people wait for
     parts.storage.require_space()
     job = Job(
         name=(order.name or "").strip() or f"{dataset.name}, {order.method}, {order.preset}",
@@ -55,30 +59,33 @@ def create_job(
         backbone_spec=offer.info.spec,
         preset=order.preset,
         recipe=order.recipe,
+        priority=PRIORITIES[order.priority],
+        happenings=[queued()],
     )
     # Under the lock that deleting takes, and looked at again: the data set may have gone while the order was checked.
     with parts.storage.lock(dataset.id), parts.database.session() as own:
         if own.get(Dataset, dataset.id) is None:
             raise not_found("data set", dataset.id)
         own.add(job)
-        own.flush()
-        answer = _out(job, parts.supervisor)
+        own.flush()  # it now has its owner; refused, it is taken back
+        parts.supervisor.queue.require_room(own, job, parts.settings.waiting_per_person)
     # Committed before the supervisor is told to look.
     parts.supervisor.wake()
-    return answer
+    return _shown(job.id, parts)
 
 
 @router.get("/jobs")
 def list_jobs(session: SessionDep, supervisor: SupervisorDep) -> JobList:
     """List trainings, newest first."""
     rows = session.scalars(select(Job).where(visible("job")).order_by(Job.created.desc(), Job.id))
-    return JobList(items=[_out(row, supervisor) for row in rows])
+    views = JobViews(session, supervisor)
+    return JobList(items=[views.out(row) for row in rows])
 
 
 @router.get("/jobs/{job_id}")
-def get_job(job: JobDep, supervisor: SupervisorDep) -> JobOut:
+def get_job(job: JobDep, session: SessionDep, supervisor: SupervisorDep) -> JobOut:
     """Return one training with its epochs so far."""
-    return _out(job, supervisor)
+    return JobViews(session, supervisor).out(job)
 
 
 @router.get(
@@ -102,11 +109,37 @@ def watch_job(job: JobDep, parts: PartsDep, last_event_id: Annotated[str | None,
 def cancel_job(job_id: str, parts: PartsDep) -> JobOut:
     """End a training; the device is free within ten seconds."""
     parts.supervisor.cancel(job_id)
-    with parts.database.session() as session:
-        job = session.get(Job, job_id)
-        if job is None:  # it ended and was deleted at once
-            raise not_found("job", job_id)
-        return _out(job, parts.supervisor)
+    return _shown(job_id, parts)
+
+
+@router.post("/jobs/{job_id}/pause", status_code=202)
+def pause_job(job_id: str, parts: PartsDep) -> JobOut:
+    """Let a training rest: it finishes its step, keeps what it has learned and frees its device."""
+    parts.supervisor.pause(job_id)
+    return _shown(job_id, parts)
+
+
+@router.post("/jobs/{job_id}/resume", status_code=202)
+def resume_job(job_id: str, parts: PartsDep) -> JobOut:
+    """Let a paused training go on from where it was, as soon as there is a device; 507 while the disk is full."""
+    parts.supervisor.resume(job_id)
+    return _shown(job_id, parts)
+
+
+@router.post("/jobs/{job_id}/move")
+def move_job(job_id: str, order: JobMove, parts: PartsDep) -> JobOut:
+    """Move a training that waits within the queue; among several people, an admin decides that."""
+    require_admin()
+    parts.supervisor.queue.move(job_id, order.to)
+    return _shown(job_id, parts)
+
+
+@router.put("/jobs/{job_id}/priority")
+def set_job_priority(job_id: str, order: JobPriority, parts: PartsDep) -> JobOut:
+    """Make a training that waits or is paused more or less urgent; among several people, an admin decides that."""
+    require_admin()
+    parts.supervisor.queue.set_priority(job_id, order.priority)
+    return _shown(job_id, parts)
 
 
 @router.delete("/jobs/{job_id}", status_code=204)
@@ -135,39 +168,14 @@ async def _stream(parts: Parts, job_id: str, number: int) -> AsyncIterator[bytes
         await asyncio.sleep(POLL_SECONDS)
 
 
+def _shown(job_id: str, parts: Parts) -> JobOut:
+    with parts.database.session() as session:
+        job = session.get(Job, job_id)
+        if job is None:  # it ended and was deleted at once
+            raise not_found("job", job_id)
+        return JobViews(session, parts.supervisor).out(job)
+
+
 def _state(parts: Parts, job_id: str) -> str | None:
     with parts.database.session() as session:
         return session.scalars(select(Job.state).where(Job.id == job_id)).one_or_none()
-
-
-def _out(job: Job, supervisor: Supervisor) -> JobOut:
-    view = supervisor.events(job.id).view()
-    running = job.state == "running"
-    message = view.message
-    if job.state == "queued":
-        message = "Waiting for a free device"
-    elif running and job.cancel_requested:
-        message = "Stopping"
-    elif running and message is None:
-        message = "Starting"
-    fields: dict[str, Any] = {
-        "id": job.id,
-        "name": job.name,
-        "dataset_id": job.dataset_id,
-        "dataset_name": job.dataset_name,
-        "method": job.method,
-        "backbone": job.backbone,
-        "preset": job.preset,
-        "state": job.state,
-        "created": job.created,
-        "started": job.started,
-        "finished": job.finished,
-        "phase": view.phase,
-        "message": message,
-        "progress": JobProgress(**view.progress) if running and view.progress else None,
-        "history": view.history,
-        "warnings": view.warnings,
-        "error": Problem(**job.error) if job.error else None,
-        "model_id": job.model.id if job.model is not None else None,
-    }
-    return JobOut.model_validate(fields)

@@ -209,6 +209,9 @@ class ImageList(BaseModel):
     items: list[ImageOut]
 
 
+Priority = Literal["low", "normal", "high"]
+
+
 class JobIn(Order):
     """A training to start."""
 
@@ -218,6 +221,28 @@ class JobIn(Order):
     preset: str = "quick"
     recipe: dict[str, Any] = Field(default_factory=dict, description="Recipe fields that differ from the preset.")
     name: str | None = Field(default=None, max_length=120)
+    priority: Priority = Field(default="normal", description="Among those that wait, higher goes first.")
+
+
+class JobMove(Order):
+    """Where in the queue a training goes; it takes over the priority of what it passes."""
+
+    to: Literal["up", "down", "first"]
+
+
+class JobPriority(Order):
+    """How urgent a training that waits is."""
+
+    priority: Priority
+
+
+class JobHappening(BaseModel):
+    """Something that happened to a training, in plain words."""
+
+    at: datetime
+    state: str
+    code: str
+    text: str
 
 
 class PresetEstimate(BaseModel):
@@ -260,7 +285,13 @@ class JobOut(BaseModel):
     method: str
     backbone: str
     preset: str
-    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    state: Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    priority: Priority
+    position: int | None = Field(description="Place in the queue, 1 is next; null unless it waits.")
+    starts_in: float | None = Field(description="Seconds until it starts, where that can be told.")
+    pause_reason: Literal["person", "disk-full"] | None
+    last_sign: datetime | None = Field(description="When its process last gave a sign of life.")
+    happenings: list[JobHappening]
     created: datetime
     started: datetime | None
     finished: datetime | None

@@ -1,10 +1,10 @@
 """The database: typed tables, sessions and migrations."""
 
 from backend.db.engine import Database
-from backend.db.models import Backbone, Base, Dataset, Job, Model
+from backend.db.models import Backbone, Base, Dataset, Happening, Job, Model
 from backend.db.people import ApiToken, AuditEntry, LoginSession, Share, User
 
 __all__ = [
-    "ApiToken", "AuditEntry", "Backbone", "Base", "Database", "Dataset", "Job", "LoginSession", "Model", "Share",
-    "User",
+    "ApiToken", "AuditEntry", "Backbone", "Base", "Database", "Dataset", "Happening", "Job", "LoginSession", "Model",
+    "Share", "User",
 ]  # fmt: skip

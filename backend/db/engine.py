@@ -52,10 +52,11 @@ class Database:
         self.engine.dispose()
 
 
+# synchronous=FULL: what was answered as done is on the disk, also when the power fails in the next moment.
 # secure_delete: what a row held before is overwritten, not only let go of; it may have been a person's name.
 def _prepare_connection(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    pragmas = "journal_mode=WAL synchronous=NORMAL foreign_keys=ON busy_timeout=10000 secure_delete=ON"
+    pragmas = "journal_mode=WAL synchronous=FULL foreign_keys=ON busy_timeout=10000 secure_delete=ON"
     for pragma in pragmas.split():
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

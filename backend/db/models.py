@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, String, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from backend.acting import owner_id
 
 DATASET_STATES = ("receiving", "mapping", "checking", "ready", "failed")
-JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+JOB_STATES = ("queued", "running", "paused", "succeeded", "failed", "cancelled")
 FINISHED_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -39,6 +40,11 @@ def now() -> datetime:
 def new_id() -> str:
     """Return a short random identifier (48 bits)."""
     return secrets.token_hex(6)
+
+
+def new_place() -> int:
+    """Return the place of a job at the end of the queue: microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 class Base(DeclarativeBase):
@@ -77,7 +83,7 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """One training run, queued, running or finished."""
+    """One training run, queued, running, paused or finished."""
 
     __tablename__ = "jobs"
 
@@ -102,7 +108,32 @@ class Job(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     error: Mapped[dict[str, Any] | None]
+    # Higher goes first; within one priority the lower place.
+    priority: Mapped[int] = mapped_column(default=0)
+    place: Mapped[int] = mapped_column(BigInteger, default=new_place)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
+    paused_for: Mapped[str | None] = mapped_column(String(16))
+    # The last sign of life of its process.
+    beat: Mapped[datetime | None]
+    # Parts that a batch is computed in, doubled whenever the memory ran out.
+    accumulate: Mapped[int] = mapped_column(default=1)
+    happenings: Mapped[list[Happening]] = relationship(
+        order_by="Happening.id", lazy="selectin", passive_deletes=True, cascade="all, delete-orphan"
+    )
     model: Mapped[Model | None] = relationship(back_populates="job", passive_deletes=True)
+
+
+class Happening(Base):
+    """Something that happened to a job; written in the transaction that changed its state."""
+
+    __tablename__ = "job_happenings"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    state: Mapped[str] = mapped_column(String(16))
+    code: Mapped[str] = mapped_column(String(32))
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class Model(Base):

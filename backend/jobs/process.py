@@ -47,6 +47,15 @@ class ProcessIdentity:
             return None
         return cls(note["pid"], note["started"], folder)
 
+    @classmethod
+    def seen_with(cls, folder: Path) -> ProcessIdentity | None:
+        """Return the process that runs with a job folder on its command line, if one does."""
+        for process in psutil.process_iter(["pid", "cmdline", "create_time", "status"]):
+            seen = process.info
+            if str(folder) in (seen["cmdline"] or ()) and seen["status"] != psutil.STATUS_ZOMBIE:
+                return cls(seen["pid"], seen["create_time"], folder)
+        return None
+
     def note(self) -> None:
         """Leave the identity in the job folder."""
         write_json(self.folder / NOTE_FILE, {"pid": self.pid, "started": self.started})

@@ -1,45 +1,67 @@
-"""The queue: one slot a device, each job a process; found again or resumed after a restart, ended on request."""
+"""The watch over the jobs: found again or resumed after a restart, started in their turn, ended on request."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from backend.db import Database, Dataset, Job, Model
-from backend.db.models import FINISHED_STATES, now
+from backend.db import Database, Job
 from backend.devices import Device
 from backend.intake import Intake
+from backend.jobs import memory
+from backend.jobs.endings import End, Endings
 from backend.jobs.events import EVENTS_FILE, EventLog
+from backend.jobs.launch import Launcher
 from backend.jobs.process import WORKER, JobProcess, ProcessIdentity
-from backend.jobs.worker import ORDER_FILE, RESULT_FILE, RUN_FOLDER
-from backend.problems import RequestRefused, as_problem, not_found, unexpected
-from backend.settings import Settings
-from backend.storage import Storage, read_json, write_json
+from backend.jobs.queue import Queue, choose
+from backend.jobs.transitions import Transitions
+from backend.jobs.worker import ALREADY_RUNNING, BEAT_FILE
+from backend.problems import RequestRefused, as_problem, unexpected
+from backend.settings import MEGABYTE, Settings
+from backend.storage import Storage
 from wara.errors import InputError
 
 BUSY_SECONDS = 0.2
 IDLE_SECONDS = 5.0
 MAX_EVENT_LOGS = 256
 REPEATED_TROUBLE_SECONDS = 60.0
+# How old a sign of life in the database may be, and how long a job that filled the disk stays away from it at least.
+BEAT_SECONDS = 10.0
+ROOM_SECONDS = 30.0
+# More than a start asks for, so that a job does not come and go with every small file.
+ROOM_BYTES = 64 * MEGABYTE
 
 log = logging.getLogger("backend.jobs")
+
+
+@dataclass
+class _Watched:
+    """A process that is being watched, with what was seen of it; times are of the monotonic clock."""
+
+    process: JobProcess
+    oom_kills: int = field(default_factory=memory.oom_kills)
+    beat_ns: int = 0
+    beat_seen: float = field(default_factory=time.monotonic)
+    beat_noted: float = 0.0
+    deadline: float | None = None
+    cancelling: bool = False
+    silent_minutes: int | None = None
+    pids: set[int] = field(default_factory=set)
 
 
 class Supervisor:
     """Starts, watches and ends jobs in a thread of its own; the database says what is to be done.
 
     Args:
-        settings: grace time and number of attempts.
+        settings: times of grace and numbers of attempts.
         database: where jobs are rows.
         storage: where their folders are.
         intake: knows where a data set's images lie.
@@ -59,13 +81,13 @@ class Supervisor:
         self._settings = settings
         self._database = database
         self._storage = storage
-        self._intake = intake
         self._devices = devices
-        self._command = command
-        self._running: dict[str, JobProcess] = {}
-        self._deadlines: dict[str, float] = {}
-        # How jobs ended whose rows could not be written yet, on a full disk for instance: written at a later beat.
-        self._owed: dict[str, tuple[str, dict[str, Any] | None]] = {}
+        self.queue = Queue(database)
+        self._transitions = Transitions(database)
+        self._endings = Endings(settings, storage, self._transitions)
+        self._launcher = Launcher(settings, database, storage, intake, command)
+        self._running: dict[str, _Watched] = {}
+        self._filled_disk: dict[str, float] = {}
         self._troubles: dict[str, float] = {}
         self._reconciled = False
         self._logs: dict[str, EventLog] = {}
@@ -82,11 +104,13 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching. Jobs go on; the next start finds them."""
+        """Stop watching. Jobs go on and the next start finds them; or, where they cannot, they keep what they have."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+        if self._running and not self._settings.jobs_outlive_server:
+            self._end_all()
         if self._running:
             log.info("%d training(s) go on without the server; start it again to watch them", len(self._running))
 
@@ -116,23 +140,27 @@ class Supervisor:
         Raises:
             RequestRefused: 404, or 409 when it has ended already.
         """
-        with self._database.session() as session:
-            if session.get(Job, job_id) is None:
-                raise not_found("job", job_id)
-            dequeued = update(Job).where(Job.id == job_id, Job.state == "queued")
-            if session.execute(dequeued.values(state="cancelled", finished=now())).rowcount == 0:  # type: ignore[attr-defined]
-                marked = update(Job).where(Job.id == job_id, Job.state == "running").values(cancel_requested=True)
-                if session.execute(marked).rowcount == 0:  # type: ignore[attr-defined]
-                    raise RequestRefused(
-                        409,
-                        "This training has already ended",
-                        seen=session.get_one(Job, job_id).state,
-                        remedy="There is nothing to cancel.",
-                        code="job-ended",
-                    )
-            else:
-                # One that waits to be resumed has a run folder already.
-                shutil.rmtree(self._folder(job_id) / RUN_FOLDER, ignore_errors=True)
+        if self._transitions.ask_to_cancel(job_id):
+            self._endings.discard(job_id)  # one that waits to be resumed has a run folder already
+        self._wake.set()
+
+    def pause(self, job_id: str) -> None:
+        """Keep a job from starting, or have it finish its step, keep what it has learned and free its device.
+
+        Raises:
+            RequestRefused: 404, or 409 when it has ended already.
+        """
+        self._transitions.ask_to_pause(job_id)
+        self._wake.set()
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on from where it was, as soon as there is a device.
+
+        Raises:
+            RequestRefused: 404, 409 when it is not paused, or 507 while the disk is still full.
+        """
+        self._storage.require_space()
+        self._transitions.ask_to_resume(job_id)
         self._wake.set()
 
     def delete(self, job_id: str) -> None:
@@ -141,19 +169,7 @@ class Supervisor:
         Raises:
             RequestRefused: 404, or 409 while it waits or runs.
         """
-        with self._database.session() as session:
-            job = session.get(Job, job_id)
-            if job is None:
-                raise not_found("job", job_id)
-            if job.state not in FINISHED_STATES:
-                raise RequestRefused(
-                    409,
-                    "This training has not ended",
-                    seen=job.state,
-                    remedy="Cancel it first, then delete it.",
-                    code="job-not-ended",
-                )
-            session.delete(job)
+        self._transitions.delete(job_id)
         with self._logs_lock:
             self._logs.pop(job_id, None)
         self._storage.remove("jobs", job_id)
@@ -168,6 +184,7 @@ class Supervisor:
                 if not self._reconciled:
                     self._reconcile()
                 self._watch()
+                self._release_held()
                 self._start_queued()
             except Exception as error:
                 # The loop must outlive whatever happens in it, or no job would ever be watched again.
@@ -185,14 +202,13 @@ class Supervisor:
         """Give every row that says "running" its process back, or its end; what fails is tried again by the loop."""
         self._reconciled = False
         try:
-            with self._database.session() as session:
-                rows = session.scalars(select(Job).where(Job.state == "running")).all()
+            rows = self._transitions.in_state("running")
         except OperationalError as error:
             self._note_trouble("queue", error)
             return
         whole = True
         for job in rows:
-            if job.id in self._running or job.id in self._owed:
+            if job.id in self._running or job.id in self._endings.owed:
                 continue
             try:
                 self._match(job)
@@ -200,244 +216,173 @@ class Supervisor:
                 whole = False
                 self._note_trouble(job.id, error)
             except Exception as error:
-                self._end(job.id, "failed", unexpected(error))
+                self._end(job.id, unexpected(error))
         self._reconciled = whole
 
     def _match(self, job: Job) -> None:
         identity = self._identity(job)
-        if identity is not None and identity.is_alive():
+        if identity is not None and (identity.is_alive() or memory.processes_of(identity)):
             log.info("Job %s runs on as process %d", job.id, identity.pid)
-            self._running[job.id] = JobProcess(identity)
-        elif job.cancel_requested or (self._folder(job.id) / RESULT_FILE).exists():
-            self._conclude(job.id, None)
-        elif job.attempts >= self._settings.worker_attempts:
-            self._end(job.id, "failed", _gave_up(job.attempts))
+            self._running[job.id] = _Watched(JobProcess(identity))
+            self._transitions.note_found(job.id, identity.pid, identity.started)
         else:
-            log.info("Job %s was interrupted and is resumed from its last checkpoint", job.id)
-            self._set(job.id, state="queued", pid=None, pid_started=None)
+            self._endings.conclude(job.id, End())
 
     def _identity(self, job: Job) -> ProcessIdentity | None:
         folder = self._folder(job.id)
         if job.pid is not None and job.pid_started is not None:
             return ProcessIdentity(job.pid, job.pid_started, folder)
-        # The server was stopped between starting the process and noting its number; the worker noted it itself.
-        return ProcessIdentity.noted_in(folder)
+        # The server was stopped between starting the process and noting its number; the worker noted it itself, or is
+        # about to.
+        return ProcessIdentity.noted_in(folder) or ProcessIdentity.seen_with(folder)
 
     def _watch(self) -> None:
-        for job_id, (state, problem) in list(self._owed.items()):
-            self._end(job_id, state, problem)
+        for job_id, (state, problem) in list(self._endings.owed.items()):
+            self._end(job_id, problem, state)
         if not self._running:
             return
-        with self._database.session() as session:
-            cancelled = set(session.scalars(select(Job.id).where(Job.state == "running", Job.cancel_requested)))
-        for job_id, process in list(self._running.items()):
+        asked = {job.id: job for job in self._transitions.in_state("running")}
+        for job_id, watched in list(self._running.items()):
             try:
-                if process.has_ended():
-                    self._conclude(job_id, process.exit_code)
-                    # Only now: a job that could not be concluded is concluded at a later beat.
-                    del self._running[job_id]
-                    self._deadlines.pop(job_id, None)
-                elif job_id in cancelled:
-                    self._press(job_id, process)
+                self._look(job_id, watched, asked.get(job_id))
             except Exception as error:
                 self._note_trouble(job_id, error)
 
-    def _press(self, job_id: str, process: JobProcess) -> None:
-        deadline = self._deadlines.get(job_id)
-        if deadline is None:
-            self._deadlines[job_id] = time.monotonic() + self._settings.cancel_grace_seconds
-            process.terminate()
-        elif time.monotonic() >= deadline:
-            process.kill()
+    def _look(self, job_id: str, watched: _Watched, job: Job | None) -> None:
+        if watched.process.has_ended():
+            if not self._is_free(job_id, watched):
+                return
+            self._conclude(job_id, watched)
+            # Only now: a job that could not be concluded is concluded at a later beat.
+            del self._running[job_id]
+            self._troubles.pop(job_id, None)
+            self._wake.set()
+        elif job is None:
+            return
+        elif job.cancel_requested:
+            self._press(watched, self._settings.cancel_grace_seconds, cancelling=True)
+        elif job.pause_requested:
+            self._press(watched, self._settings.pause_grace_seconds)
+        else:
+            self._feel(job_id, watched)
+
+    def _conclude(self, job_id: str, watched: _Watched) -> None:
+        code = watched.process.exit_code
+        if code == ALREADY_RUNNING:
+            # A process that an earlier server started does the work; this one was in vain.
+            found = ProcessIdentity.noted_in(self._folder(job_id))
+            if found is not None and found.is_alive():
+                self._transitions.note_found(job_id, found.pid, found.started)
+                self._reconciled = False
+                return
+        killed = code is not None and code < 0 and memory.oom_kills() > watched.oom_kills
+        self._endings.conclude(job_id, End(code, watched.silent_minutes, killed))
+        if (job := self._transitions.get(job_id)) is not None and job.paused_for == "disk-full":
+            self._filled_disk[job_id] = time.monotonic()
+
+    def _is_free(self, job_id: str, watched: _Watched) -> bool:
+        """Tell whether all that a job held is free again; what is left of its processes is ended."""
+        left = memory.processes_of(watched.process.identity)
+        watched.pids |= {process.pid for process in left}
+        for process in left:
+            with memory.gone_is_fine():
+                process.kill()
+        held = memory.held_on_gpu(watched.pids | {watched.process.identity.pid})
+        if left or held:
+            trouble = f"{len(left)} processes and {held:,.0f} MiB of the graphics card are not free yet"
+            self._note_trouble(f"{job_id} memory", RuntimeError(trouble))
+        return not left and not held
+
+    def _press(self, watched: _Watched, grace: float, *, cancelling: bool = False) -> None:
+        """Ask a process to end, and end it when it does not; cancelling has less patience than the pause before it."""
+        moment = time.monotonic()
+        if watched.deadline is None or cancelling > watched.cancelling:
+            watched.deadline, watched.cancelling = moment + grace, cancelling
+            watched.process.terminate()
+        elif moment >= watched.deadline:
+            watched.process.kill()
+
+    def _feel(self, job_id: str, watched: _Watched) -> None:
+        """Note a process's signs of life, and replace one that has given none for too long.
+
+        By the monotonic clock, which stands still while a machine sleeps.
+        """
+        moment = time.monotonic()
+        try:
+            beat = (self._folder(job_id) / BEAT_FILE).stat().st_mtime_ns
+        except FileNotFoundError:
+            beat = 0
+        if beat != watched.beat_ns:
+            watched.beat_ns, watched.beat_seen = beat, moment
+            if moment - watched.beat_noted >= BEAT_SECONDS:
+                watched.beat_noted = moment
+                self._transitions.note_beat(job_id, datetime.fromtimestamp(beat / 1e9, UTC))
+        elif moment - watched.beat_seen >= self._settings.silent_seconds:
+            watched.silent_minutes = max(1, round((moment - watched.beat_seen) / 60))
+            watched.process.kill()
+
+    def _release_held(self) -> None:
+        """Let jobs go on that wait for room on the disk, once there is some."""
+        held = [job for job in self._transitions.in_state("paused") if job.paused_for == "disk-full"]
+        for job in held:
+            if time.monotonic() - self._filled_disk.get(job.id, -ROOM_SECONDS) < ROOM_SECONDS:
+                continue
+            try:
+                self._storage.require_space(ROOM_BYTES)
+            except RequestRefused:
+                return
+            self._filled_disk.pop(job.id, None)
+            self._transitions.release(job.id, "room")
 
     def _start_queued(self) -> None:
-        with self._database.session() as session:
-            queued = session.scalars(select(Job).where(Job.state == "queued").order_by(Job.created, Job.id)).all()
-            busy = set(session.scalars(select(Job.device).where(Job.state == "running")))
+        queued = self.queue.waiting()
         if not queued:
             return
-        free = [device for device in self._devices() if device.spec not in busy]
-        for job, device in zip(queued, free, strict=False):
+        running = self._transitions.in_state("running")
+        for job, device in choose(queued, running, self._devices(), self._settings.running_per_person):
             try:
-                taken = self._take(job, device)
+                self._storage.require_space()
+                self._launcher.clear(job.id)
+                taken = self._transitions.take(job, device.spec)
             except InputError as error:
-                self._end(job.id, "failed", as_problem(error))
+                self._transitions.hold(job.id, "disk-full", {}, as_problem(error))
+                continue
+            except OSError as error:
+                self._end(job.id, unexpected(error))
                 continue
             except Exception:
                 self._reconciled = False  # the row may or may not say "running" now
                 raise
-            try:
-                if taken:
-                    self._start(job, device)
-            except Exception as error:
-                self._end(job.id, "failed", as_problem(error) if isinstance(error, InputError) else unexpected(error))
-
-    def _take(self, job: Job, device: Device) -> bool:
-        """Mark a job as running, unless it was cancelled since it was listed."""
-        self._storage.require_space()
-        with self._database.session() as session:
-            taken = session.execute(
-                update(Job)
-                .where(Job.id == job.id, Job.state == "queued")
-                .values(
-                    state="running",
-                    device=device.spec,
-                    started=job.started or now(),
-                    attempts=job.attempts + 1,
-                    pid=None,
-                    pid_started=None,
-                )
-            )
-        return bool(taken.rowcount)  # type: ignore[attr-defined]
+            if taken:
+                self._start(job, device)
 
     def _start(self, job: Job, device: Device) -> None:
-        with self._database.session() as session:
-            dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-        if dataset is None:
-            raise InputError(
-                "The data set of this training is gone",
-                seen=job.dataset_name,
-                remedy="Upload it again and start a new training.",
-                code="dataset-gone",
-            )
-        folder = self._folder(job.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT_FILE).unlink(missing_ok=True)
-        write_json(folder / ORDER_FILE, self._order(job, dataset, device))
-        process = JobProcess.start(folder, self._command, self._environment(device))
-        self._running[job.id] = process
         try:
-            self._set(job.id, pid=process.identity.pid, pid_started=process.identity.started)
+            process = self._launcher.start(job, device)
+        except Exception as error:
+            self._end(job.id, as_problem(error) if isinstance(error, InputError) else unexpected(error))
+            return
+        self._running[job.id] = _Watched(process)
+        try:
+            self._transitions.note_process(job.id, process.identity.pid, process.identity.started)
         except OperationalError as error:  # it runs and is watched; after a restart its own note finds it
             self._note_trouble(job.id, error)
         log.info("Job %s runs on %s as process %d", job.id, device.spec, process.identity.pid)
 
-    def _order(self, job: Job, dataset: Dataset, device: Device) -> dict[str, Any]:
-        labels = self._intake.labels_file(dataset)
-        mapping = self._intake.mapping(dataset)
-        decisions = self._intake.decisions_file(dataset)
-        return {
-            "data": str(self._intake.source(dataset)),
-            "labels": None if labels is None else str(labels),
-            "mapping": None if mapping is None else mapping.to_dict(),
-            "decisions": str(decisions) if decisions.exists() else None,
-            # What was checked, and not what listing the cleaned files would give once more.
-            "checked": str(self._intake.catalogue_file(dataset)),
-            "cache": str(self._storage.folder("datasets", dataset.id) / "cache"),
-            "preset": job.preset,
-            "method": job.method,
-            "backbone": job.backbone_spec,
-            "recipe": {**job.recipe, "device": device.type},  # the slot decides
-            "resume": job.attempts > 0,
-        }
-
-    def _environment(self, device: Device) -> dict[str, str]:
-        environment = {**os.environ, "WARA_OFFLINE": str(self._settings.offline).lower()}
-        if device.type == "cuda":  # the job sees its own device alone
-            visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-            index = int(device.spec.partition(":")[2] or 0)
-            environment["CUDA_VISIBLE_DEVICES"] = visible[index] if visible else str(index)
-        return environment
-
-    def _conclude(self, job_id: str, exit_code: int | None) -> None:
-        """Set down how a job ended whose process is gone."""
-        with self._database.session() as session:
-            job = session.get(Job, job_id)
-        if job is None or job.state != "running":
-            return
-        try:
-            result = self._result(job_id)
-            if result is not None and result["state"] == "succeeded":
-                self._keep_model(job)
-            elif job.cancel_requested:
-                self._end(job_id, "cancelled", None)
-            elif result is not None:
-                self._end(job_id, "failed", result["error"])
-            else:
-                self._end(job_id, "failed", _died(exit_code))
-        except OperationalError:
-            raise  # a locked or full database says nothing about the job: it is tried again
-        except Exception as error:
-            self._end(job_id, "failed", unexpected(error))
-
-    def _result(self, job_id: str) -> dict[str, Any] | None:
-        try:
-            result: dict[str, Any] = read_json(self._folder(job_id) / RESULT_FILE)
-        except FileNotFoundError:
-            return None
-        return result
-
-    def _keep_model(self, job: Job) -> None:
-        # The model's id is the job's: whatever step a stopped server did not reach is simply done again.
-        run, kept = self._folder(job.id) / RUN_FOLDER, self._storage.folder("models", job.id)
-        if run.is_dir():
-            self._storage.move(run, kept)
-        recipe, metrics = read_json(kept / "recipe.json"), read_json(kept / "metrics.json")
-        with self._database.session() as session:
-            session.merge(
-                Model(
-                    id=job.id,
-                    owner_id=job.owner_id,
-                    name=job.name,
-                    job_id=job.id,
-                    dataset_id=job.dataset_id,
-                    dataset_name=job.dataset_name,
-                    method=job.method,
-                    backbone=job.backbone,
-                    backbone_spec=job.backbone_spec,
-                    pretrained=bool(recipe["backbone"]["pretrained"]),
-                    preset=job.preset,
-                    classes=list(recipe["classes"]),
-                    seed=recipe.get("seed"),
-                    rank=recipe.get("rank"),
-                    metrics=metrics,
-                )
-            )
-        self._end(job.id, "succeeded", None)
-
-    def _end(self, job_id: str, state: str, error: dict[str, Any] | None) -> None:
-        # What a training leaves behind half done is of no use to anyone and may be large.
-        shutil.rmtree(self._folder(job_id) / RUN_FOLDER, ignore_errors=True)
-        try:
-            self._set(job_id, state=state, error=error, finished=now(), pid=None, pid_started=None)
-        except Exception as trouble:
-            self._owed[job_id] = (state, error)
+    def _end(self, job_id: str, error: dict[str, object] | None, state: str = "failed") -> None:
+        trouble = self._endings.end(job_id, state, error)
+        if trouble is not None:
             self._note_trouble(job_id, trouble)
-            return
-        self._owed.pop(job_id, None)
-        self._troubles.pop(job_id, None)
-        log.info("Job %s %s", job_id, state)
         self._wake.set()
 
-    def _set(self, job_id: str, **values: Any) -> None:
-        with self._database.session() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(**values))
-
-
-def _died(exit_code: int | None) -> dict[str, Any]:
-    seen = None
-    if exit_code is not None and exit_code < 0:
-        seen = f"ended by {signal.Signals(-exit_code).name}"
-    elif exit_code is not None:
-        seen = f"exit code {exit_code}"
-    return as_problem(
-        InputError(
-            "The training process ended without a result",
-            seen=seen,
-            remedy="Most often the memory ran out: choose a smaller batch size or backbone, and start it again.",
-            code="worker-died",
-        ),
-        status=500,
-    )
-
-
-def _gave_up(attempts: int) -> dict[str, Any]:
-    return as_problem(
-        InputError(
-            "The training was interrupted again and again",
-            seen=f"{attempts} starts",
-            remedy="Look at the job's log.txt in the data folder, and start a new training.",
-            code="worker-died",
-        ),
-        status=500,
-    )
+    def _end_all(self) -> None:
+        """Have every job finish its step and keep what it has, for as long as there is time."""
+        for watched in self._running.values():
+            watched.process.terminate()
+        deadline = time.monotonic() + self._settings.stop_grace_seconds
+        while self._running and time.monotonic() < deadline + BUSY_SECONDS * 10:
+            if time.monotonic() >= deadline:
+                for watched in self._running.values():
+                    watched.process.kill()
+            self._watch()  # what cannot be set down now is matched at the next start
+            time.sleep(BUSY_SECONDS / 4)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
+import signal
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,14 @@ from wara.errors import InputError
 ORDER_FILE = "job.json"
 RESULT_FILE = "result.json"
 RUN_FOLDER = "run"
+BEAT_FILE = "beat"
+# As `wara.training` writes them: named here once more, because importing that takes seconds.
+RECIPE_FILE = f"{RUN_FOLDER}/recipe.json"
+CHECKPOINT_FILE = f"{RUN_FOLDER}/checkpoint/state.pt"
 ALREADY_RUNNING = 75
+BEAT_SECONDS = 2.0
+# What torch says on a graphics card, and what its allocator says of the machine's own memory.
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 log = logging.getLogger("backend.worker")
 
@@ -33,41 +44,74 @@ def work(folder: Path) -> int:
         log.error("Another process works on this job already")
         return ALREADY_RUNNING
     ProcessIdentity.of(os.getpid(), folder).note()
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    _show_life(folder / BEAT_FILE)
     events = EventWriter(folder / EVENTS_FILE)
     try:
-        _train(folder, read_json(folder / ORDER_FILE), events)
-        result: dict[str, Any] = {"state": "succeeded"}
+        result: dict[str, Any] = {"state": _train(folder, read_json(folder / ORDER_FILE), events, asked)}
     except Exception as error:
         result = {"state": "failed", "error": _problem(error)}
     finally:
-        events.close()
+        with suppress(OSError):  # a full disk may refuse the last flush
+            events.close()
     write_json(folder / RESULT_FILE, result)
     handle.close()
-    return 0 if result["state"] == "succeeded" else 1
+    return 1 if result["state"] == "failed" else 0
 
 
-def _train(folder: Path, order: dict[str, Any], events: EventWriter) -> None:
+def _train(folder: Path, order: dict[str, Any], events: EventWriter, asked: threading.Event) -> str:
+    """Train to the end, or to the step after which it was asked to stop; return which."""
     from wara.data.mapping import Mapping
+    from wara.training.loop import Stopped
     from wara.training.recipe import Recipe
     from wara.training.run import train
 
-    train(
-        Path(order["data"]),
-        folder / RUN_FOLDER,
-        Recipe.from_preset(
-            order["preset"],
-            method=order["method"],
-            backbone=order["backbone"],
-            **order["recipe"],
-        ),
-        labels=Path(order["labels"]) if order["labels"] else None,
-        mapping=Mapping.from_dict(order["mapping"]) if order.get("mapping") else None,
-        resume=bool(order["resume"]),
-        on_event=events,
-        cache=Path(order["cache"]),
-        decisions=Path(order["decisions"]) if order.get("decisions") else None,
-        checked=Path(order["checked"]) if order.get("checked") else None,
-    )
+    def emit(event: dict[str, Any]) -> None:
+        events(event)
+        # Within the training the loop itself stops, behind a step; before and after it there is nothing to keep.
+        if asked.is_set() and (event["type"] == "phase" or event.get("phase") == "reading"):
+            raise Stopped
+
+    if not (folder / RECIPE_FILE).exists() and not (folder / CHECKPOINT_FILE).exists():
+        # Killed before it wrote anything to go on from.
+        shutil.rmtree(folder / RUN_FOLDER, ignore_errors=True)
+    try:
+        train(
+            Path(order["data"]),
+            folder / RUN_FOLDER,
+            Recipe.from_preset(
+                order["preset"],
+                method=order["method"],
+                backbone=order["backbone"],
+                **order["recipe"],
+            ),
+            labels=Path(order["labels"]) if order["labels"] else None,
+            mapping=Mapping.from_dict(order["mapping"]) if order.get("mapping") else None,
+            resume=bool(order["resume"]),
+            on_event=emit,
+            cache=Path(order["cache"]),
+            decisions=Path(order["decisions"]) if order.get("decisions") else None,
+            checked=Path(order["checked"]) if order.get("checked") else None,
+            accumulate=int(order.get("accumulate", 1)),
+            stop=asked.is_set,
+        )
+    except Stopped:
+        return "stopped"
+    return "succeeded"
+
+
+def _show_life(file: Path) -> None:
+    """Touch a file every now and then, from a thread: a process that hangs as a whole does so no more."""
+
+    def beat() -> None:
+        while True:
+            with suppress(OSError):
+                file.touch()
+            rest.wait(BEAT_SECONDS)
+
+    rest = threading.Event()
+    threading.Thread(target=beat, name="beat", daemon=True).start()
 
 
 def _take(folder: Path) -> Any:
@@ -92,7 +136,7 @@ def _problem(error: Exception) -> dict[str, Any]:
         return as_problem(disk_full())
     identifier = secrets.token_hex(4)
     log.error("Training failed (%s)\n%s", identifier, explain(error))
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY):
         return as_problem(
             InputError(
                 "The training needs more memory than the device has",

@@ -260,6 +260,36 @@ def test_classes_without_images_are_counted_as_none() -> None:
     assert "<b>0</b>" in html
 
 
+def happening(code: str, text: str) -> dict[str, Any]:
+    return {"at": "2026-11-23T10:00:00Z", "state": "running", "code": code, "text": text}
+
+
+def test_a_training_that_waits_says_its_place_and_can_be_started_next() -> None:
+    html = render_job(job(state="queued", position=3, starts_in=None, progress=None))
+    assert "Place 3 in the queue" in html and 'data-action="first"' in html and 'data-action="pause"' in html
+    html = render_job(job(state="queued", position=1, starts_in=300.0, progress=None))
+    assert "Next in the queue" in html and "starts in about 5 min" in html and 'data-action="first"' not in html
+    listed = train.render_list([job(id="a"), job(id="b", state="queued", position=2)], "a")
+    assert "place&nbsp;2" in listed and 'data-action="up"' in listed and 'data-action="delete"' not in listed
+
+
+def test_a_paused_training_says_why_and_can_go_on_or_be_stopped() -> None:
+    html = render_job(job(state="paused", pause_reason="person", progress=None))
+    assert "Go on" in html and 'data-action="cancel"' in html and "is kept" in html
+    full = {"remedy": "Delete data sets " + HOSTILE, "detail": ""}
+    html = render_job(job(state="paused", pause_reason="disk-full", error=full))
+    assert "the disk is full" in html and "goes on by itself" in html and "<script" not in html
+    assert "Pausing: it finishes its step first" in render_job(job(message="Pausing: it finishes its step first"))
+
+
+def test_what_happened_is_told_and_open_when_something_unusual_did() -> None:
+    usual = [happening("queued", "Put into the queue"), happening("started", "Started on " + HOSTILE)]
+    html = render_job(job(happenings=usual))
+    assert "What happened" in html and "<details class=\"fold story\">" in html and "<script" not in html
+    html = render_job(job(happenings=[*usual, happening("interrupted", "It was interrupted")]))
+    assert "<details class=\"fold story\" open>" in html and "It was interrupted." in html
+
+
 def test_the_running_training_is_found_without_having_been_chosen() -> None:
     jobs = [job(id="new", state="queued"), job(id="runs"), job(id="old", state="failed")]
     assert train.watched_of(jobs, None) == "runs"

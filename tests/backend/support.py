@@ -124,12 +124,15 @@ class Studio:
         assert found["status"] == "ready", found
         return found
 
-    def train(self, dataset_id: str, *, method: str = "wara", **recipe: Any) -> dict[str, Any]:
+    def train(
+        self, dataset_id: str, *, method: str = "wara", priority: str = "normal", **recipe: Any
+    ) -> dict[str, Any]:
         order = {
             "dataset_id": dataset_id,
             "method": method,
             "backbone": "vit_tiny_untrained",
             "preset": "quick",
+            "priority": priority,
             "recipe": {"epochs": 2, "batch_size": 8, "bootstrap": 20, "rank": 4} | recipe,
         }
         answer = self.http.post(f"{API}/jobs", json=order)

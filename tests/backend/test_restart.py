@@ -79,6 +79,27 @@ def test_a_training_outlives_its_server_and_is_watched_again(server: Server) -> 
     assert not psutil.pid_exists(first.pid) or not first.is_alive()
 
 
+def test_a_training_that_cannot_outlive_its_server_keeps_its_last_step(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", WARA_JOBS_OUTLIVE_SERVER="false")
+    server.folder.mkdir()
+    try:
+        job = begin(server.start(), epochs=10_000)
+        first = server.worker(job["id"])
+        server.stop(signal.SIGTERM)
+        assert not first.is_alive()
+        assert json.loads((server.folder / "jobs" / job["id"] / "result.json").read_text()) == {"state": "stopped"}
+
+        studio = server.start()
+        known = len(studio.job(job["id"])["history"])
+        wait_until(lambda: len(studio.job(job["id"])["history"]) > known)
+        codes = [each["code"] for each in studio.job(job["id"])["happenings"]]
+        assert codes == ["queued", "started", "stopped", "resumed"]
+        studio.http.post(f"{API}/jobs/{job['id']}/cancel")
+        studio.ended(job["id"])
+    finally:
+        server.stop(signal.SIGKILL)
+
+
 def test_an_open_event_stream_does_not_keep_the_server_from_ending(server: Server) -> None:
     studio = server.start()
     job = begin(studio, epochs=10_000)

@@ -93,6 +93,10 @@ def test_a_training_can_be_cancelled_and_its_data_set_deleted(studio: Studio, im
     studio.uploaded(44)
     studio.go("train")
     studio.start(epochs="200", patience="200")
+    studio.job("running").get_by_role("button", name="Pause").click()
+    expect(studio.job("paused")).to_contain_text("What it has learned so far is kept")
+    studio.job("paused").get_by_role("button", name="Go on").click()
+    expect(studio.job("running")).to_contain_text("Asked to pause")  # what happened is told
     studio.job("running").get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Keep").click()
     expect(studio.job("running")).to_be_visible()

@@ -65,18 +65,25 @@ class Batches:
         full, rest = divmod(len(self), self.batch_size)
         return full + (rest > 1 or full == 0)
 
-    def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(self, epoch: int, *, begin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images (b, 3, S, S) float32, targets (b,)) in a fresh order.
 
         A last batch of a single image is left out: its gradient would weigh as much as a whole batch's.
+
+        Args:
+            epoch: number of the pass, from 1.
+            begin: steps that were done before; their batches are passed over, and the others come as they would have.
         """
         generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
         order = torch.randperm(len(self), generator=generator)
         for step in range(self.steps):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            chances = draw_chances(len(chosen), generator) if self.augment == "light" else None
+            if step < begin:
+                continue
             pixels = self._pixels(chosen)
-            if self.augment == "light":
-                pixels = augment_light(pixels, generator)
+            if chances is not None:
+                pixels = augment_light(pixels, chances)
             yield self._normalised(pixels), self.targets[chosen].to(self.device)
 
     def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,21 +101,27 @@ class Batches:
         return (images - self._mean) * self._scale  # one channel broadcasts to three
 
 
-def augment_light(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def draw_chances(count: int, generator: torch.Generator) -> Tensor:
+    """Return the chances (6, count), each in 0..1, by which `augment_light` changes so many images."""
+    return torch.stack([torch.rand(count, generator=generator) for _ in range(6)])
+
+
+def augment_light(pixels: Tensor, chances: Tensor) -> Tensor:
     """Turn, zoom and shift each image a little, and change its brightness and contrast; sides are kept.
 
     Args:
         pixels: (b, c, S, S), 0..255.
-        generator: the source of all randomness.
+        chances: (6, b) from `draw_chances`, the source of all randomness.
 
     Returns:
         (b, c, S, S) float32, 0..255.
     """
     images = pixels.float()
-    count = len(images)
+    drawn = iter(chances.unbind())
 
     def spread(width: float) -> Tensor:
-        return (torch.rand(count, generator=generator) * 2 - 1) * width
+        chance: Tensor = next(drawn)
+        return (chance * 2 - 1) * width
 
     angle, zoom = spread(math.radians(_TURN_DEGREES)), 1 + spread(_ZOOM)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom

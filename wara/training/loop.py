@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up and cosine, clipping, validation and checkpoint every epoch, early stopping."""
+"""The training loop: AdamW, warm-up and cosine, clipping, validation every epoch, checkpoints, early stopping."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from torch import Tensor, nn
 from wara.data.batches import Batches
 from wara.errors import InputError
 from wara.evaluation.metrics import auroc
-from wara.training.checkpoint import Checkpoint
+from wara.training.checkpoint import Checkpoint, Part
 from wara.training.device import autocast, set_fused_attention
 from wara.training.methods import load_trained_state, trained_state
 from wara.training.recipe import Recipe
 
 Emit = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
 _PROGRESS_SECONDS = 0.25
 # A validation image costs a forward pass, a training image that and more; only the time left is estimated from this.
 _EVALUATION_COST = 0.35
+
+
+class Stopped(Exception):
+    """The training was asked to stop, and did so behind a step; resuming goes on with the next one."""
 
 
 @dataclass
@@ -60,6 +65,8 @@ def fit(
     emit: Emit,
     checkpoint: Checkpoint,
     resume: bool = False,
+    accumulate: int = 1,
+    stop: Stop | None = None,
 ) -> Fit:
     """Train the parameters in `groups` and leave the best epoch's weights in the model.
 
@@ -71,8 +78,14 @@ def fit(
         recipe: the options.
         num_classes: number of classes.
         emit: takes ``progress`` and ``epoch`` events.
-        checkpoint: written after every epoch.
+        checkpoint: written after every epoch, every minute or so within a long one, and before stopping.
         resume: whether to go on from the checkpoint, where there is one.
+        accumulate: parts that a batch is computed in, one after the other, to need less memory; the gradients add up to
+            those of the whole batch.
+        stop: asked after every step.
+
+    Raises:
+        Stopped: `stop` said so; the checkpoint holds everything up to the last step.
     """
     device = train.device
     optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
@@ -80,7 +93,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warmup_cosine(recipe.warmup, total_steps))
     weights = class_weights(train.targets, num_classes).to(device) if recipe.class_balanced else None
     parameters = [p for group in groups for p in group["params"]]
-    fitted, start_epoch = Fit(), 1
+    fitted, start_epoch, part = Fit(), 1, Part.none(device)
     state = checkpoint.read() if resume else None
     if state is not None:
         load_trained_state(model, state["model"])
@@ -88,37 +101,65 @@ def fit(
         schedule.load_state_dict(state["schedule"])
         fitted = Fit(**state["fit"])
         start_epoch = len(fitted.history) + 1
+        part = Part.read(state, device)
     loop_began = time.perf_counter()
-    progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch)
+    progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch, part.seen)
+
+    def keep() -> None:
+        spent = fitted.earlier_seconds + time.perf_counter() - loop_began
+        checkpoint.write(
+            {
+                "model": trained_state(model),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict(),
+                "fit": vars(fitted) | {"earlier_seconds": spent},
+                "part": part.to_state(device),
+            }
+        )
+
+    def look() -> None:
+        """End here when that is asked for."""
+        if stop is not None and stop():
+            keep()
+            raise Stopped
+
+    def validated(images: int) -> None:
+        progress.validated(images)
+        look()
+
     for epoch in range(start_epoch, recipe.epochs + 1):
         if _stopped_early(fitted, recipe.patience):
             break
-        began = time.perf_counter()
-        torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, the same whether or not the run was resumed
+        began = time.perf_counter() - part.seconds
+        if not part.enter():
+            torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, the same whether or not the run was resumed
         model.train()
         set_fused_attention(model, device, training=True)
-        loss_sum = torch.zeros((), device=device)
-        seen = 0
-        for images, targets in train.training(epoch):
-            with autocast(device, recipe.precision):
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing)
+        for images, targets in train.training(epoch, begin=part.step):
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
+                with autocast(device, recipe.precision):
+                    logits = model(some)
+                loss = F.cross_entropy(logits.float(), wanted, weights, label_smoothing=recipe.label_smoothing)
+                if accumulate > 1:
+                    loss = loss * _share(wanted, targets, weights)
+                loss.backward()  # type: ignore[no-untyped-call]
+                part.loss_sum += loss.detach() * len(targets)
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()
             schedule.step()
-            loss_sum += loss.detach() * len(targets)
-            seen += len(targets)
+            part.advance(len(targets), time.perf_counter() - began)
             progress.trained(len(targets))
-        _require_finite(float(loss_sum), epoch, recipe)
-        fitted.trained_images += seen
-        fitted.training_seconds += time.perf_counter() - began
-        probabilities, val_loss = predict(model, val, recipe.precision, on_images=progress.validated)
+            look()
+            if checkpoint.is_due():
+                keep()
+        _require_finite(float(part.loss_sum), epoch, recipe)
+        trained_seconds = time.perf_counter() - began
+        probabilities, val_loss = predict(model, val, recipe.precision, on_images=validated)
         _require_finite(val_loss, epoch, recipe)
         row = {
             "epoch": epoch,
-            "train_loss": float(loss_sum) / max(seen, 1),
+            "train_loss": float(part.loss_sum) / max(part.seen, 1),
             "val_loss": val_loss,
             "val_auroc": auroc(probabilities, val.targets.numpy()),
             "learning_rate": float(schedule.get_last_lr()[0]),
@@ -126,16 +167,12 @@ def fit(
         }
         row["best"] = _is_best(row, fitted.history)
         fitted.history.append(row)
+        fitted.trained_images += part.seen
+        fitted.training_seconds += trained_seconds
         if row["best"]:
             fitted.best_epoch, fitted.best_state = epoch, trained_state(model)
-        checkpoint.write(
-            {
-                "model": trained_state(model),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "fit": vars(fitted) | {"earlier_seconds": fitted.earlier_seconds + time.perf_counter() - loop_began},
-            }
-        )
+        part = Part.none(device)
+        keep()
         emit({"type": "epoch", "epochs": recipe.epochs, **row})
     load_trained_state(model, fitted.best_state)
     return fitted
@@ -166,6 +203,13 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
     """Return a weight a class, inverse to its frequency, with mean 1 over the images."""
     counts = torch.bincount(targets, minlength=num_classes).float().clamp(min=1)
     return len(targets) / (num_classes * counts)
+
+
+def _share(some: Tensor, all_of: Tensor, weights: Tensor | None) -> Tensor | float:
+    """Return what the mean over some targets (m,) weighs in the mean over all of a batch (b,)."""
+    if weights is None:
+        return len(some) / len(all_of)
+    return weights[some].sum() / weights[all_of].sum()
 
 
 def _require_finite(loss: float, epoch: int, recipe: Recipe) -> None:
@@ -207,10 +251,12 @@ def _stopped_early(fitted: Fit, patience: int) -> bool:
 class _Progress:
     """Counts images over all epochs and tells how far it is, at most four times a second."""
 
-    def __init__(self, emit: Emit, epochs: int, train_images: int, val_images: int, start_epoch: int) -> None:
+    def __init__(
+        self, emit: Emit, epochs: int, train_images: int, val_images: int, start_epoch: int, seen: int
+    ) -> None:
         self._emit, self._total = emit, epochs * train_images
-        self._done = (start_epoch - 1) * train_images
-        self._work_left = (epochs - start_epoch + 1) * (train_images + _EVALUATION_COST * val_images)
+        self._done = (start_epoch - 1) * train_images + seen
+        self._work_left = (epochs - start_epoch + 1) * (train_images + _EVALUATION_COST * val_images) - seen
         self._work_done = 0.0
         self._began = time.perf_counter()
         self._trained, self._last = 0, 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
+import math
 import re
 import shutil
 import time
@@ -39,7 +41,7 @@ from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
 from wara.training.figures import write_curves, write_figures
-from wara.training.loop import Emit, Fit, fit
+from wara.training.loop import Emit, Fit, Stop, fit
 from wara.training.methods import build, count_parameters, parameter_groups, save
 from wara.training.recipe import Recipe
 from wara.training.testing import Side, Tested, measure_model, training_rows
@@ -92,6 +94,8 @@ def train(
     cache: Path | None = None,
     decisions: Path | None = None,
     checked: Path | None = None,
+    accumulate: int = 1,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a backbone on a data set and write the RUN folder.
 
@@ -102,18 +106,21 @@ def train(
         labels: table with the columns file and label, and perhaps patient and split.
         mapping: where labels, patients and sides come from, when it is otherwise; kept in the folder as mapping.json,
             from which `resume` takes it by itself.
-        resume: go on from the last epoch that the folder holds.
+        resume: go on from the checkpoint that the folder holds.
         on_event: takes the events of the run (``phase``, ``progress``, ``epoch``, ``warning``, ``done``).
         cache: folder in which decoded pixels are kept for further runs; None keeps them in `out` until it is done.
         decisions: file of decisions about findings (see `wara.data.decisions`); they are applied before the split, and
             kept with the run.
         checked: a stored catalogue of the data (see `wara.data.checked`), which is then not listed once more.
+        accumulate: parts that each batch is computed in (see `wara.training.loop.fit`); `resume` may use another.
+        stop: asked after every step whether to end here; `resume` goes on from that step.
 
     Returns:
         What metrics.json holds.
 
     Raises:
         InputError: data, options or the folder cannot be used; nothing is left half done that `resume` cannot finish.
+        Stopped: `stop` said so.
     """
     emit: Emit = on_event or (lambda event: None)
     recipe.validate()
@@ -122,6 +129,7 @@ def train(
     try:
         finished = _prepare_folder(out, resume, recipe)
         if finished is not None:
+            _clean(out)
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
@@ -134,20 +142,21 @@ def train(
         report = data_report(study.catalogue, study.split, decisions=study.decisions)
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
-        _write_recipe(out, recipe, backbone, study, device, resume)
+        _write_recipe(out, recipe, backbone, study, device, resume, accumulate)
         if mapping is not None:
             write_mapping(out / MAPPING_FILE, mapping)
         if study.decisions:
             write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
-        fitted = _fit(model, backbone, study, recipe, out, device, emit, resume)
+        small = dataclasses.replace(recipe, batch_size=math.ceil(recipe.batch_size / accumulate))
+        fitted = _fit(model, backbone, study, recipe, small, out, device, emit, resume, accumulate, stop)
         outputs.write_history(out, fitted.history)
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
-        tested = _test(model, study, backbone, recipe, device)
+        tested = _test(model, study, backbone, small, device)
         trained, adapter = count_parameters(model, backbone)
         save(model, recipe, out / outputs.ADAPTER)
         emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
-        batches = _batches(study, study.rows("test"), backbone, recipe, device)
+        batches = _batches(study, study.rows("test"), backbone, small, device)
         write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, list(tested.predictions.values()))
         tested.answers.save(out / outputs.CALIBRATION)
         if tested.novelty is not None:
@@ -176,13 +185,19 @@ def train(
         raise _plain(error, out) from error
     except torch.OutOfMemoryError as error:
         raise InputError(
-            "The device has not enough memory for this training", seen=f"{recipe.batch_size} images a step",
+            "The device has not enough memory for this training",
+            seen=f"{math.ceil(recipe.batch_size / accumulate)} images at once",
             remedy="Halve the batch size, or choose a smaller backbone.", code="out-of-memory",
         ) from error  # fmt: skip
-    Checkpoint(out / outputs.CHECKPOINT).remove()
-    shutil.rmtree(_own_cache(out), ignore_errors=True)
+    _clean(out)
     emit({"type": "done", "metrics": metrics})
     return metrics
+
+
+def _clean(out: Path) -> None:
+    """Take away what only a run under way needs; one that was killed while it did so does it when it is resumed."""
+    Checkpoint(out / outputs.CHECKPOINT).remove()
+    shutil.rmtree(_own_cache(out), ignore_errors=True)
 
 
 def _prepare_folder(out: Path, resume: bool, recipe: Recipe) -> dict[str, Any] | None:
@@ -299,22 +314,27 @@ def _fit(
     backbone: Backbone,
     study: _Study,
     recipe: Recipe,
+    small: Recipe,
     out: Path,
     device: torch.device,
     emit: Emit,
     resume: bool,
+    accumulate: int,
+    stop: Stop | None,
 ) -> Fit:
     emit({"type": "phase", "phase": "training", "message": "Training"})
     return fit(
         model,
         parameter_groups(model, backbone, recipe),
         _batches(study, study.rows("train"), backbone, recipe, device, augment=recipe.augment),
-        _batches(study, study.rows("val"), backbone, recipe, device),
+        _batches(study, study.rows("val"), backbone, small, device),
         recipe,
         len(study.catalogue.classes),
         emit=emit,
         checkpoint=Checkpoint(out / outputs.CHECKPOINT),
         resume=resume,
+        accumulate=accumulate,
+        stop=stop,
     )
 
 
@@ -331,7 +351,7 @@ def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, d
 
 
 def _write_recipe(
-    out: Path, recipe: Recipe, backbone: Backbone, study: _Study, device: torch.device, resume: bool
+    out: Path, recipe: Recipe, backbone: Backbone, study: _Study, device: torch.device, resume: bool, accumulate: int
 ) -> None:
     catalogue = study.catalogue
     if backbone.source == "file":
@@ -354,6 +374,7 @@ def _write_recipe(
         },
         "decisions": [decision.summary() for decision in study.decisions],
         "device_name": device_name(device),
+        "accumulate": accumulate,
         "packages": outputs.package_versions(),
     }  # fmt: skip
     if resume and (out / outputs.RECIPE).is_file():
@@ -363,7 +384,8 @@ def _write_recipe(
 
 def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     before = {"decisions": [], **before}  # runs of earlier versions know of none
-    differing = [key for key in now if key not in ("packages", "device", "device_name") and before.get(key) != now[key]]
+    free = ("packages", "device", "device_name", "accumulate")
+    differing = [key for key in now if key not in free and before.get(key) != now[key]]
     if differing:
         raise InputError(
             "The run cannot be resumed with other options or data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 
 from backend.db import Job
 from backend.settings import Settings
-from tests.backend.support import API, Studio, assert_problem, study, wait_until
+from tests.backend.support import API, Studio, assert_problem, serve, settings_for, study, wait_until
 
 
 def parse(text: str) -> list[dict[str, Any]]:
@@ -114,15 +115,45 @@ def test_cancelling_ends_the_process_group_and_frees_the_device(studio: Studio, 
     assert studio.job(third["id"])["dataset_name"] == "study"
 
 
-def test_a_process_that_dies_fails_its_job_in_words(studio: Studio) -> None:
-    job = studio.train(studio.ready(study())["id"], epochs=10_000, patience=10_000)
-    wait_until(lambda: studio.job(job["id"])["phase"] == "training")
+def test_a_killed_process_is_replaced_and_the_training_paused_resumed_and_told_of(studio: Studio) -> None:
+    """One long training through all that can happen to it, so that only one has to be started."""
+    dataset = studio.ready(study())
+    job = studio.train(dataset["id"], epochs=10_000, patience=10_000)
+    url = f"{API}/jobs/{job['id']}"
+    wait_until(lambda: studio.job(job["id"])["history"])
     with studio.http.app.state.parts.database.session() as session:
-        psutil.Process(session.get_one(Job, job["id"]).pid).kill()
+        killed = session.get_one(Job, job["id"]).pid
+    psutil.Process(killed).kill()
+    wait_until(lambda: "SIGKILL" in str(studio.job(job["id"])["happenings"]))
+    known = len(studio.job(job["id"])["history"])
+    wait_until(lambda: len(studio.job(job["id"])["history"]) > known)  # it went on
+
+    other = studio.train(dataset["id"], priority="low", epochs=10_000)
+    third = studio.train(dataset["id"], epochs=10_000)
+    assert [studio.job(each["id"])["position"] for each in (job, third, other)] == [None, 1, 2]
+    assert studio.http.post(f"{API}/jobs/{other['id']}/move", json={"to": "first"}).json()["position"] == 1
+    assert studio.http.put(f"{API}/jobs/{other['id']}/priority", json={"priority": "low"}).json()["position"] == 2
+    for each in (other, third):
+        assert studio.http.post(f"{API}/jobs/{each['id']}/pause").json()["state"] == "paused"
+    assert_problem(studio.http.post(f"{API}/jobs/{third['id']}/move", json={"to": "up"}), 409, "job-not-waiting")
+    assert studio.http.post(f"{API}/jobs/{third['id']}/cancel").json()["state"] == "cancelled"
+    assert_problem(studio.http.delete(f"{API}/datasets/{dataset['id']}"), 409, "dataset-in-use")
+
+    assert studio.http.post(f"{url}/pause").json()["message"] == "Pausing: it finishes its step first"
+    wait_until(lambda: studio.job(job["id"])["state"] == "paused")
+    paused = studio.job(job["id"])
+    assert paused["pause_reason"] == "person" and paused["message"].startswith("Paused")
+    assert_problem(studio.http.post(f"{API}/jobs/{third['id']}/resume"), 409, "job-not-paused")
+    assert studio.http.post(f"{url}/resume").json()["state"] in ("queued", "running")
+    wait_until(lambda: len(studio.job(job["id"])["history"]) > len(paused["history"]))
+    studio.http.post(f"{url}/cancel")
     ended = studio.ended(job["id"])
-    assert ended["state"] == "failed"
-    assert ended["error"]["code"] == "worker-died"
-    assert "SIGKILL" in ended["error"]["detail"] and "memory" in ended["error"]["remedy"]
+    assert [each["code"] for each in ended["happenings"]] == [
+        "queued", "started", "interrupted", "resumed", "pause-asked", "paused-person", "released", "resumed",
+        "cancel-asked", "cancelled",
+    ]  # fmt: skip
+    assert ended["happenings"][-1]["text"].endswith("of memory are free")
+    studio.http.post(f"{API}/jobs/{other['id']}/cancel")
 
 
 def test_a_training_that_cannot_be_done_fails_in_the_words_of_the_library(studio: Studio, settings: Settings) -> None:
@@ -133,3 +164,19 @@ def test_a_training_that_cannot_be_done_fails_in_the_words_of_the_library(studio
     assert ended["state"] == "failed"
     assert ended["error"]["remedy"] in ended["error"]["detail"]
     assert str(settings.data_dir) not in json.dumps(ended)
+
+
+def test_a_full_queue_is_said_and_takes_nothing(tmp_path: Path) -> None:
+    with serve(settings_for(tmp_path / "data", waiting_per_person=1)) as client:
+        studio = Studio(client)
+        dataset = studio.ready(study())["id"]
+        jobs = [studio.train(dataset, epochs=10_000)]
+        wait_until(lambda: studio.job(jobs[0]["id"])["state"] == "running")
+        jobs.append(studio.train(dataset, epochs=10_000))
+        order = {"dataset_id": dataset, "backbone": "vit_tiny_untrained", "recipe": {"epochs": 1}}
+        problem = assert_problem(studio.http.post(f"{API}/jobs", json=order), 429, "queue-full")
+        assert problem["seen"] == "1 waiting"
+        assert len(studio.http.get(f"{API}/jobs").json()["items"]) == 2
+        for job in reversed(jobs):
+            studio.http.post(f"{API}/jobs/{job['id']}/cancel")
+        studio.ended(jobs[0]["id"])

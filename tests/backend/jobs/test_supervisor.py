@@ -21,6 +21,7 @@ from backend.devices import Device
 from backend.intake import Intake
 from backend.jobs.process import JobProcess, ProcessIdentity
 from backend.jobs.supervisor import Supervisor
+from backend.problems import RequestRefused
 from backend.settings import Settings
 from backend.storage import Storage
 from tests.backend.jobs.test_process import STUBBORN, child_of, gone
@@ -92,9 +93,9 @@ class Bench:
     def close(self) -> None:
         for supervisor in self.supervisors:
             supervisor.stop()
-            for process in supervisor._running.values():
-                process.kill()
-                wait_until(process.has_ended)
+            for watched in supervisor._running.values():
+                watched.process.kill()
+                wait_until(watched.process.has_ended)
         self.database.close()
         self.storage.release()
 
@@ -104,6 +105,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "data")
     yield made
     made.close()
+
+
+def codes(job: Job) -> list[str]:
+    return [happening.code for happening in job.happenings]
 
 
 def seen_by_worker(supervisor: Supervisor, job_id: str) -> dict[str, Any]:
@@ -179,11 +184,19 @@ def test_a_job_whose_data_set_is_gone_fails_in_words(bench: Bench) -> None:
     assert bench.reaches("one", "failed").error["code"] == "dataset-gone"
 
 
-def test_a_job_waits_for_no_disk(bench: Bench) -> None:
+def test_a_job_for_which_there_is_no_room_on_the_disk_pauses_says_so_and_goes_on_by_itself(bench: Bench) -> None:
     bench.add("one")
     bench.storage.min_free_mb = 10**9
-    bench.start()
-    assert bench.reaches("one", "failed").error["code"] == "disk-full"
+    supervisor = bench.start()
+    paused = bench.reaches("one", "paused")
+    assert (paused.paused_for, paused.error["code"]) == ("disk-full", "disk-full")
+    with pytest.raises(RequestRefused, match="not enough disk space"):
+        supervisor.resume("one")
+    bench.storage.min_free_mb = 0
+    supervisor.wake()
+    ended = bench.reaches("one", "succeeded")
+    assert (ended.attempts, ended.error, ended.paused_for) == (1, None, None)
+    assert codes(ended) == ["paused-disk-full", "room", "started", "succeeded"]
 
 
 def running(bench: Bench, job_id: str, code: str) -> tuple[Path, JobProcess]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wara.data.batches import Batches, augment_light
+from wara.data.batches import Batches, augment_light, draw_chances
 from wara.data.catalogue import read_catalogue
 from wara.data.ingest import ingest
 from wara.data.pixels import PixelStore
@@ -80,10 +80,22 @@ def test_targets_follow_their_images(batches: Callable[..., Batches], store: Pix
         assert targets.tolist() == [brightness.index(value) % 2 for value in red]
 
 
+@pytest.mark.parametrize("augment", ["none", "light"])
+def test_a_pass_taken_up_in_the_middle_goes_on_with_the_same_batches(
+    batches: Callable[..., Batches], augment: str
+) -> None:
+    whole = list(batches(augment=augment).training(2))
+    rest = list(batches(augment=augment).training(2, begin=1))
+    assert len(rest) == len(whole) - 1
+    for (images, targets), (same_images, same_targets) in zip(whole[1:], rest, strict=True):
+        assert torch.equal(images, same_images) and torch.equal(targets, same_targets)
+    assert list(batches().training(2, begin=3)) == []
+
+
 def test_augmentation_is_small_and_does_not_mirror() -> None:
     pixels = torch.zeros(64, 1, 32, 32, dtype=torch.uint8)
     pixels[:, :, 12:20, 2:12] = 200  # a bright mark on the left
-    images = augment_light(pixels, torch.Generator().manual_seed(0))
+    images = augment_light(pixels, draw_chances(len(pixels), torch.Generator().manual_seed(0)))
 
     left, right = images[..., :16].mean(dim=(1, 2, 3)), images[..., 16:].mean(dim=(1, 2, 3))
     assert bool((left > right).all())
