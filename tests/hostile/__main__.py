@@ -87,7 +87,7 @@ def run(folder: Path, uploads: int, seed: int) -> Outcome:
         hostile.faults += [line for line in log.splitlines() if "Unexpected error" in line]
         same = server.process.poll() is None and process.is_running()
         if hostile.faults:
-            sys.stderr.write(log[-20_000:])
+            sys.stderr.write("\n".join(line for line in log.splitlines() if " INFO " not in line))
         memory = memory or [_memory_mb(process)]
         return Outcome(
             counted, dict(seconds), hostile.faults, same, (memory[0], max(memory), _memory_mb(process)),
