@@ -118,7 +118,9 @@ def table(found: Outcome) -> str:
     kinds = sorted({kind for kind, _ in found.counted})
     for kind in kinds:
         numbers = [found.counted[kind, outcome] for outcome in OUTCOMES]
-        lines.append(f"{kind:10}{sum(numbers):>10,}" + "".join(f"{n:>13,}" for n in numbers) + f"{found.seconds[kind]:>10.1f}")
+        lines.append(
+            f"{kind:10}{sum(numbers):>10,}" + "".join(f"{n:>13,}" for n in numbers) + f"{found.seconds[kind]:>10.1f}"
+        )
     totals = [sum(found.counted[kind, outcome] for kind in kinds) for outcome in OUTCOMES]
     whole = f"{'all':10}{sum(totals):>10,}" + "".join(f"{n:>13,}" for n in totals)
     first, most, last = found.memory_mb

@@ -105,7 +105,9 @@ class Hostile:
         files, kinds = self.images(rng, count)
         files = good(rng) | files
         begun = self.ask("POST", "/datasets", files=[("finish", (None, b"false"))]).json()["id"]
-        pack = json.dumps([[name, len(data)] for name, data in files.items()]).encode() + b"\n" + b"".join(files.values())
+        pack = (
+            json.dumps([[name, len(data)] for name, data in files.items()]).encode() + b"\n" + b"".join(files.values())
+        )
         if rng.random() < 0.1:
             pack = mutate.raw(pack[:200], rng) + pack[200:]
         where = base64.b64encode(begun.encode()).decode()
@@ -204,7 +206,9 @@ class Hostile:
         counted: Counter[tuple[str, str]] = Counter()
         for _ in range(count):
             name, data = mutate.weights(rng)
-            answer = self.ask("POST", "/backbones", files={"file": (name, data)}, data={"name": "deit_tiny_patch16_224"})
+            answer = self.ask(
+                "POST", "/backbones", files={"file": (name, data)}, data={"name": "deit_tiny_patch16_224"}
+            )
             counted["weights", "refused" if answer.status_code >= 300 else "accepted"] += 1
         return counted
 
@@ -241,4 +245,8 @@ class Hostile:
 
 def good(rng: random.Random) -> dict[str, bytes]:
     """Return a few good images of two classes, so that a check comes to its end."""
-    return {f"study/{label}/good_{i}.png": png(rng.randrange(10**9), coarse=label == "a") for label in "ab" for i in range(3)}
+    return {
+        f"study/{label}/good_{i}.png": png(rng.randrange(10**9), coarse=label == "a")
+        for label in "ab"
+        for i in range(3)
+    }

@@ -1,4 +1,4 @@
-"""Good files made bad, the same ones for the same seed: bytes, lengths and numbers altered where decoders trust them."""
+"""Good files made bad, the same ones for the same seed: bytes, lengths and numbers that decoders trust are altered."""
 
 from __future__ import annotations
 
@@ -13,12 +13,37 @@ from tests.backend.support import make_zip, png
 from tests.hostile import seeds
 
 _SIZES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_HEADS = (b"GIF89a", b"%PDF-1.7\n", b"PK\x03\x04", b"<svg onload=alert(1)>", b"<html><script>", b"\x1f\x8b\x08\0", b"#!")
-_TEXTS = ("\0", '"', ",,,,", "\n\n", "\r", ";", "\t", "=cmd|' /C calc'!A0", "\ud7ff", "\u202egnp.exe", "../../x", "\ufeff",
-          "a" * 70_000, "1e999", "-0", "nan", "é\u0301", "<script>alert(1)</script>", "'; drop table dataset;--")  # fmt: skip
-_NAMES = ("../up.png", "/etc/passwd", "C:\\x.png", "a\\..\\..\\b.png", "con.png", "x" * 300, "a/\0b.png", "a/./b/../c.png",
-          "\u202egnp.png", "ａ.png", "a\u0301.png", "a//b.png", " ", ".", "", "nul", "a:b.png", "a\nb.png", "x/" * 600 + "y.png",
-          "\uff0e\uff0e/x.png", "aux.tar.png", "~root/x.png", "%2e%2e/x.png", "a?b*.png", "<img src=x>.png")  # fmt: skip
+_HEADS = (
+    b"GIF89a",
+    b"%PDF-1.7\n",
+    b"PK\x03\x04",
+    b"<svg onload=alert(1)>",
+    b"<html><script>",
+    b"\x1f\x8b\x08\0",
+    b"#!",
+)
+_TEXTS = (
+    "\0", '"', ",,,,", "\n\n", "\r", ";", "\t", "=cmd|' /C calc'!A0", "\ud7ff", "\u202egnp.exe", "../../x", "\ufeff",
+    "a" * 70_000, "1e999", "-0", "nan", "e\u0301", "<script>alert(1)</script>", "'; drop table dataset;--",
+)  # fmt: skip
+_NAMES = (
+    "../up.png", "/etc/passwd", "C:\\x.png", "a\\..\\..\\b.png", "con.png", "x" * 300, "a/\0b.png", "a/./b/../c.png",
+    "\u202egnp.png", "\uff41.png", "a\u0301.png", "a//b.png", " ", ".", "", "nul", "a:b.png", "a\nb.png",
+    "x/" * 600 + "y.png", "\uff0e\uff0e/x.png", "aux.tar.png", "~root/x.png", "%2e%2e/x.png", "a?b*.png",
+    "<img src=x>.png",
+)  # fmt: skip
+_VALUES = (
+    None, True, -1, 10**400, 1.5, "", "x" * 2000, "(?P<label>(a+)+)$", "(", "(?P<label>", "../../etc/passwd",
+    [], {}, ["x"] * 3, {"file": "x"}, {"a": {"b": 1}}, "\ud800", "\0", "labels.csv", "0010,0010", "PixelData",
+)  # fmt: skip
+_FIELDS = (
+    "source", "table", "sheet", "columns", "depth", "pattern", "label_tag", "patient_tag", "rename", "leave_out", "x",
+)  # fmt: skip
+_ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp037")
+_TIFF_TAGS = (254, 256, 258, 259, 262, 273, 277, 278, 322, 330, 34665)
+_VRS = (b"US", b"OW", b"SQ", b"UN", b"DS", b"IS", b"PN", b"UT", b"\xff\xff", b"FL")
+_NO_FILES = (0o120777, 0o060600, 0o010600)
+_PACKINGS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 def image(kind: str, rng: random.Random) -> bytes:
@@ -84,7 +109,9 @@ def _png(data: bytes, rng: random.Random) -> bytes:
         case 2:
             kind = rng.choice((b"iCCP", b"zTXt", b"iTXt", b"eXIf", b"tRNS", b"PLTE", b"acTL", b"fdAT", b"gAMA"))
             bomb = zlib.compress(bytes(rng.choice((10, 1000, 3_000_000))))
-            body = rng.choice((b"", b"x\0\0" + bomb, b"x\0\0\0\0\0" + bomb, rng.randbytes(20), b"MM\0*\0\0\0\x08\xff\xff"))
+            body = rng.choice(
+                (b"", b"x\0\0" + bomb, b"x\0\0\0\0\0" + bomb, rng.randbytes(20), b"MM\0*\0\0\0\x08\xff\xff")
+            )
             chunks.insert(rng.randrange(1, len(chunks)), (kind, bytearray(body)))
         case 3:
             rng.shuffle(chunks)
@@ -131,7 +158,7 @@ def _tiff(data: bytes, rng: random.Random) -> bytes:
             break
         match rng.randrange(5):
             case 0:
-                out[entry : entry + 2] = struct.pack("<H", rng.choice((254, 256, 258, 259, 262, 273, 277, 278, 322, 330, 34665)))
+                out[entry : entry + 2] = struct.pack("<H", rng.choice(_TIFF_TAGS))
             case 1:
                 out[entry + 2 : entry + 4] = struct.pack("<H", rng.randrange(20))
             case 2:
@@ -175,7 +202,7 @@ def _dicom(data: bytes, rng: random.Random) -> bytes:
         case 0:
             out[at + 8 : at + 10] = struct.pack("<H", rng.choice(_SIZES) & 0xFFFF)
         case 1:
-            out[at + 4 : at + 6] = rng.choice((b"US", b"OW", b"SQ", b"UN", b"DS", b"IS", b"PN", b"UT", b"\xff\xff", b"FL"))
+            out[at + 4 : at + 6] = rng.choice(_VRS)
         case 2:
             out[at + 6 : at + 8] = struct.pack("<H", rng.choice(_SIZES) & 0xFFFF)
         case _:
@@ -200,10 +227,10 @@ def archive(rng: random.Random) -> bytes:
         case 3:
             return make_zip({rng.choice(_NAMES) or "x": png(1), "a/1.png": png(2), "b/2.png": png(3)})
         case 4:
-            return _zip_with(rng, lambda info: setattr(info, "external_attr", rng.choice((0o120777, 0o060600, 0o010600)) << 16))
+            return _zip_with(rng, lambda info: setattr(info, "external_attr", rng.choice(_NO_FILES) << 16))
         case 5:
             buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))) as file:
+            with zipfile.ZipFile(buffer, "w", rng.choice(_PACKINGS)) as file:
                 for index in range(rng.choice((1, 2, 12))):
                     file.writestr(f"a/{index}.png", bytes(rng.choice((1 << 20, 1 << 24))))
             return buffer.getvalue()
@@ -243,7 +270,7 @@ def table(names: list[str], rng: random.Random) -> bytes:
             case _:
                 text = text.replace(rng.choice((",", "\n", "label", "file", "patient", ".png")), rng.choice(_TEXTS), 3)
     try:
-        return text.encode(rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp037")), "replace")
+        return text.encode(rng.choice(_ENCODINGS), "replace")
     except UnicodeError:
         return text.encode("utf-8", "replace")
 
@@ -251,11 +278,8 @@ def table(names: list[str], rng: random.Random) -> bytes:
 def document(rng: random.Random) -> bytes:
     """Return a bad JSON body for the route that takes a mapping."""
     good = json.loads(seeds.mapping())
-    values = [None, True, -1, 10**400, 1.5, "", "x" * 2000, "(?P<label>(a+)+)$", "(", "(?P<label>", "../../etc/passwd",
-              [], {}, ["x"] * 3, {"file": "x"}, {"a": {"b": 1}}, "\ud800", "\0", "labels.csv", "0010,0010", "PixelData"]  # fmt: skip
-    keys = ["source", "table", "sheet", "columns", "depth", "pattern", "label_tag", "patient_tag", "rename", "leave_out", "x"]
     for _ in range(rng.choice((1, 2, 3))):
-        good[rng.choice(keys)] = rng.choice(values)
+        good[rng.choice(_FIELDS)] = rng.choice(_VALUES)
     if rng.random() < 0.4:
         good["source"] = rng.choice(("folders", "table", "pattern", "dicom"))
     text = json.dumps(good)

@@ -50,7 +50,9 @@ def images(kind: str) -> tuple[bytes, ...]:
         found += [_saved(colour, kind, progressive=True), _saved(colour, kind, "CMYK"), _saved(colour, kind, exif=exif)]
     if kind == "tiff":
         found += [_saved(deep, kind), _saved(grey, kind, "1", compression="group4"), _saved(grey, kind, "F")]
-        found += [_saved(colour, kind, compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")]
+        found += [
+            _saved(colour, kind, compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
+        ]
     if kind == "webp":
         found += [_saved(colour, kind, lossless=True), _saved(_texture(4, 4), kind)]
     return tuple(found)
