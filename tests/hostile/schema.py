@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.backend.support import API, Server, Studio, study
 
 SERVER_ERRORS = "not_a_server_error"
-# A role's headers, made on the server that is asked. Accounts add theirs here: viewer, member of another project, admin.
+# A role's headers, made on the server that is asked. Accounts add theirs: viewer, member of another project, admin.
 ROLES: dict[str, Callable[[Studio], dict[str, str]]] = {"anonymous": lambda _: {}}
 
 
