@@ -33,6 +33,7 @@ from wara.data.kept import Kept
 from wara.data.mapping import MAPPING_FILE, Mapping, write_mapping
 from wara.data.patients import patient_code
 from wara.data.patterns import NamePattern
+from wara.data.seen import See, see
 from wara.data.sources import Source, open_source
 from wara.data.table_keep import FEWEST_PATIENTS
 from wara.data.zips import MAX_MEMBER_BYTES
@@ -81,6 +82,7 @@ def check(
     mapping: Mapping | None,
     consent: Consent | None,
     on_progress: Callable[[int, int], None],
+    see: See = see,
 ) -> Admitted:
     """Read every image of a data set once, and let in what may be kept.
 
@@ -91,6 +93,7 @@ def check(
         mapping: where the labels come from, if a person said it.
         consent: what may be kept of the patients; None for what is clean already.
         on_progress: as of ``ingest``; an exception of it ends the check.
+        see: as of ``ingest``.
 
     Raises:
         InputError: nothing can be trained with what can be read; nothing was changed.
@@ -98,11 +101,11 @@ def check(
     with open_source(path) as source:
         listed = read_catalogue(source, labels, mapping)
         if consent is None:
-            catalogue, _ = ingest(source, listed, on_progress=on_progress)
+            catalogue, _ = ingest(source, listed, on_progress=on_progress, see=see)
             require_trainable(catalogue)
             return Admitted(restamped(catalogue, source), None if labels is None else labels.name)
         door = Door(folder, source, consent, mapping, labels)
-        catalogue, _ = ingest(source, listed, on_progress=on_progress, keep=door.keep)
+        catalogue, _ = ingest(source, listed, on_progress=on_progress, keep=door.keep, see=see)
         try:
             require_trainable(catalogue)
         except InputError as error:

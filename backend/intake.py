@@ -34,6 +34,7 @@ from backend.places import Places
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
 from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
 from backend.storage import Batch, Storage, write_json
+from wara.data.seen import See, see
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent
 
@@ -52,8 +53,9 @@ class _CheckStopped(Exception):
 class Intake(Places):
     """Takes uploads in and checks them in the background, one data set at a time."""
 
-    def __init__(self, database: Database, storage: Storage) -> None:
+    def __init__(self, database: Database, storage: Storage, see: See = see) -> None:
         super().__init__(database, storage)
+        self._see = see
         self._pool: ThreadPoolExecutor | None = None
         self._received: dict[str, int] = {}
         self._progress: dict[str, tuple[int, int]] = {}
@@ -339,6 +341,7 @@ class Intake(Places):
                 self.mapping(dataset),
                 None if clean else Consent.of_band(dataset.age_band),
                 report,
+                self._see,
             )
             write_json(folder / CATALOGUE_FILE, asdict(admitted.catalogue))
             settle_on_disk()

@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import docs, problems, sign_in
+from backend import decoding, docs, problems, sign_in
 from backend.accounts.audit import Audit
 from backend.accounts.gate import Gate
 from backend.accounts.people import People
@@ -40,7 +40,9 @@ from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
 from backend.tus.uploads import Uploads
 from wara import __version__
+from wara.data.seen import Seen
 from wara.errors import InputError
+from wara.imaging.view import DicomView
 
 if TYPE_CHECKING:
     from wara.inference import Predictor
@@ -115,7 +117,7 @@ def _close_api(app: FastAPI) -> None:
 def _assemble(settings: Settings) -> Parts:
     storage = Storage(settings.data_dir, min_free_mb=settings.min_free_mb, max_upload_mb=settings.max_upload_mb)
     database = Database(storage.database)
-    intake = Intake(database, storage)
+    intake = Intake(database, storage, _see_apart)
     devices = Devices(settings.device)
     supervisor = Supervisor(settings, database, storage, intake, devices.found)
     predictors = PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device))
@@ -141,6 +143,10 @@ def _assemble(settings: Settings) -> Parts:
         people=People(database),
         audit=Audit(database),
     )
+
+
+def _see_apart(data: bytes, name: str, view: DicomView, frame: int | None) -> Iterator[Seen]:
+    return decoding.shared().see(data, name, view, frame)
 
 
 def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:

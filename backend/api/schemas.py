@@ -139,6 +139,8 @@ class Order(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _text_that_can_be_kept(cls, value: Any) -> Any:
+        if isinstance(value, bytes):  # a body under another type than JSON, which is refused as no object
+            return value
         # JSON may spell half of a surrogate pair, which neither the database nor an answer can carry.
         try:
             json.dumps(value, ensure_ascii=False).encode()

@@ -7,17 +7,15 @@ Source: DICOM PS3.6 (data dictionary) and PS3.15 Annex E (what identifies a pers
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from typing import BinaryIO
 
 import pydicom
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from wara.errors import InputError, UnreadableImage
+from wara.imaging.dicom_inflate import HEADER_ERRORS, is_deflated
 from wara.imaging.formats import sniff
 from wara.imaging.quiet import quiet_decoders
 
@@ -49,11 +47,6 @@ LABEL_TAGS = (
 PATIENT_TAGS = ("PatientID", "ClinicalTrialSubjectID", "PatientName", "AccessionNumber", "StudyInstanceUID")
 _MAX_VALUE = 64
 _HEAD_BYTES = 4096
-# What pydicom raises for headers that are cut off or altered.
-_HEADER_ERRORS = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError, struct.error,
-    BytesLengthException, InvalidDicomError,
-)  # fmt: skip
 
 
 def label_keyword(written: str) -> str:
@@ -95,14 +88,17 @@ def read_tags(file: BinaryIO, keywords: Iterable[str]) -> dict[str, str] | None:
             return None
     except UnreadableImage:
         return None
-    if DeflatedExplicitVRLittleEndian.encode() in head:
-        # pydicom would inflate the whole file, however large it becomes, for a few bytes of its header.
-        raise _unreadable("The DICOM file is deflated, and its header is not read for labels")
     try:
         with quiet_decoders():
+            if is_deflated(file):
+                # pydicom would inflate the whole file, however large it becomes, for a few bytes of its header.
+                raise _unreadable("The DICOM file is deflated, and its header is not read for labels")
+            file.seek(0)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted, force=True)
             return {key: text for key in wanted if (text := _text(dataset.get(key)))}
-    except _HEADER_ERRORS:
+    except UnreadableImage:
+        raise
+    except HEADER_ERRORS:
         # From None: pydicom's own words can quote the header, and a log would keep them.
         raise _unreadable("The DICOM file is damaged: its header cannot be read") from None
 

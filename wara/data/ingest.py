@@ -14,15 +14,14 @@ from pathlib import Path
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
 from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, content_digest, frame_name
-from wara.data.looks import look_of, pixel_digest
 from wara.data.pixels import PixelStore, PixelWriter
+from wara.data.seen import See, Seen, see
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
-from wara.imaging import DecodedImage, check_images, read_squares
+from wara.imaging import read_squares
 from wara.imaging.fit import FITS
 from wara.imaging.image import Pixels
 from wara.imaging.quiet import quiet_decoders
-from wara.imaging.text_look import CHECKED_AT, text_reason
 from wara.imaging.traits import NOTHING, Traits, read_traits
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
@@ -49,6 +48,7 @@ def ingest(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Item, bytes], bytes] | None = None,
+    see: See = see,
 ) -> tuple[Catalogue, PixelStore | None]:
     """Decode every image once, in threads, in order, with flat memory.
 
@@ -67,6 +67,7 @@ def ingest(
         keep: called from the threads with each file that was read well and its bytes; returns the bytes that are kept
             of it, over which the digests are, and whose header is asked for sex and age. An ``UnreadableImage`` that it
             raises passes the file over.
+        see: decodes a file where no pixels are stored; a server does that in processes of their own.
 
     Returns:
         The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in, and of
@@ -78,7 +79,7 @@ def ingest(
     """
     view.validate()
     if store is None:
-        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress, keep)
+        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress, keep, see)
         return _finished(catalogue, [(result.item, result.reason) for result in results]), None
     if size is None:
         raise ValueError("a store needs a size")
@@ -95,7 +96,7 @@ def ingest(
     require_space(path.parent, len(catalogue.items) * size * size)
     outcomes = []
     with PixelWriter(path, size) as writer:
-        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress, keep):
+        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress, keep, see):
             if result.square is not None:
                 writer.append(result.square)
             outcomes.append((result.item, result.reason))
@@ -124,6 +125,7 @@ def _decode_all(
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
     keep: Callable[[Item, bytes], bytes] | None,
+    see: See,
 ) -> Iterator[_Result]:
     """Yield the results in the order of the items; at most a few files a worker are held at a time."""
     threads = workers or min(_MAX_WORKERS, _processors())
@@ -134,7 +136,8 @@ def _decode_all(
         with quiet_decoders():
             items = iter(catalogue.items)
             for item in items:
-                waiting.append(pool.submit(_decode, source, item, size, fit, view, keep, catalogue.from_table))
+                order = (item, size, fit, view, keep, see, catalogue.from_table)
+                waiting.append(pool.submit(_decode, source, *order))
                 if len(waiting) >= threads * _AHEAD:
                     break
             done = 0
@@ -142,7 +145,8 @@ def _decode_all(
                 results = waiting.popleft().result()
                 following = next(items, None)
                 if following is not None:
-                    waiting.append(pool.submit(_decode, source, following, size, fit, view, keep, catalogue.from_table))
+                    order = (following, size, fit, view, keep, see, catalogue.from_table)
+                    waiting.append(pool.submit(_decode, source, *order))
                 yield from results
                 done += 1
                 if on_progress is not None:
@@ -158,27 +162,28 @@ def _decode(
     fit: str,
     view: DicomView,
     keep: Callable[[Item, bytes], bytes] | None,
+    see: See,
     from_table: tuple[str, ...],
 ) -> list[_Result]:
     """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
     found: list[tuple[Item, Pixels | None]] = []
     try:
         data = source.read(item.path)
-        images: Iterable[tuple[Pixels | None, DecodedImage]]
+        images: Iterable[tuple[Pixels | None, Seen]]
         if size is None:
-            images = ((None, image) for image in check_images(data, item.file, view, item.frame, CHECKED_AT))
+            images = ((None, seen) for seen in see(data, item.file, view, item.frame))
         else:
-            images = read_squares(data, item.file, size, fit, view, item.frame)
+            # A JPEG comes too small here to be looked at for text, and nobody is there to be told.
+            squares = read_squares(data, item.file, size, fit, view, item.frame)
+            images = ((square, Seen.of(image, item.text)) for square, image in squares)
         content, traits = "", NOTHING
-        # With a store a JPEG comes too small to be looked at for text, and nobody is there to be told.
-        looked_at = data if size is None else None
-        for square, image in images:
+        for square, seen in images:
             if not content:
                 kept = keep(item, data) if keep else data
                 content = hashlib.blake2b(kept, digest_size=16).hexdigest()
-                if image.format == "DICOM":
+                if seen.format == "DICOM":
                     traits = read_traits(kept, item.file).without(from_table)
-            found.append((_known(item, image, content, view, looked_at, traits), square))
+            found.append((_known(item, seen, content, view, traits), square))
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
@@ -186,16 +191,11 @@ def _decode(
     return [_Result(known, square, None) for known, square in found]
 
 
-def _known(
-    item: Item, image: DecodedImage, content: str, view: DicomView, data: bytes | None, traits: Traits
-) -> Item:
-    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own.
-
-    With ``data``, the file's content, it is looked at for text.
-    """
-    frame, name, digest, patient = item.frame, item.file, content, item.patient or image.patient
-    if frame is None and view.frames == "all" and image.frames > 1:
-        frame, name = image.frame, frame_name(item.file, image.frame)
+def _known(item: Item, seen: Seen, content: str, view: DicomView, traits: Traits) -> Item:
+    """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
+    frame, name, digest, patient = item.frame, item.file, content, item.patient or seen.patient
+    if frame is None and view.frames == "all" and seen.frames > 1:
+        frame, name = seen.frame, frame_name(item.file, seen.frame)
     if frame is not None:
         # Copies are found by digests, and frames of one file are no copies of each other.
         digest = hashlib.blake2b(f"{content}#{frame}".encode(), digest_size=16).hexdigest()
@@ -206,17 +206,17 @@ def _known(
         file=name,
         patient=patient,
         digest=digest,
-        format=image.format,
-        width=image.width,
-        height=image.height,
-        pixels=pixel_digest(image.pixels, greyscale=image.greyscale),
-        look=look_of(image.pixels),
-        modality=image.modality,
+        format=seen.format,
+        width=seen.width,
+        height=seen.height,
+        pixels=seen.pixels,
+        look=seen.look,
+        modality=seen.modality,
         frame=frame,
-        spacing=image.spacing,
+        spacing=seen.spacing,
         sex=item.sex or traits.sex,
         age=traits.age if item.age is None else item.age,
-        text=text_reason(image, data, item.file) if data is not None else item.text,
+        text=seen.text,
     )
 
 

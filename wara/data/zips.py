@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -21,6 +23,11 @@ MAX_RATIO = 200
 _RATIO_MATTERS_FROM = 1 << 28
 
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+# ValueError: a member's own header may hold a name that is no UTF-8, though the list at the end holds a good one.
+_READ_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, RuntimeError, OSError,
+    ValueError,
+)  # fmt: skip
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _REPACK = "Pack the folder again with the file manager's own zip function."
 
@@ -58,7 +65,7 @@ class ZipSource(Source):
             return self._zip.read(self._members[self.prefix + name])
         except KeyError:
             raise unreadable_file(name, "not in the zip") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except _READ_ERRORS as error:
             raise unreadable_file(name, "damaged inside the zip") from error
 
     def stamp(self, name: str) -> str:

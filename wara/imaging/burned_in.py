@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pydicom
 
+from wara.imaging.dicom_inflate import HEADER_ERRORS, refuse_inflation
 from wara.imaging.quiet import quiet_decoders
 from wara.imaging.text_detector import Box
 
 _TAGS = ["BurnedInAnnotation", "SequenceOfUltrasoundRegions", "Rows", "Columns"]
-_READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ def declared_text(content: bytes) -> Declared:
     """Read what a DICOM file says of text in its picture; a damaged header says nothing here."""
     try:
         with quiet_decoders():
+            refuse_inflation(content, "")
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True, specific_tags=_TAGS)
-    except _READ_ERRORS:
+    except HEADER_ERRORS:
         return Declared()
     return declared_in(dataset)
 
@@ -62,7 +63,7 @@ def declared_in(dataset: pydicom.Dataset) -> Declared:
                     *(int(item[f"RegionLocation{edge}"].value) + 1 for edge in ("MaxX1", "MaxY1")))
                 for item in dataset.get("SequenceOfUltrasoundRegions") or ()
             ]  # fmt: skip
-    except _READ_ERRORS:
+    except HEADER_ERRORS:
         return Declared()
     return Declared(said, outside(regions, columns, rows) if regions else ())
 

@@ -12,7 +12,6 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -25,6 +24,7 @@ from pydicom.uid import (
 from wara.errors import InputError, UnreadableImage
 from wara.imaging.code_streams import strip_jpeg, strip_jpeg2000
 from wara.imaging.dicom_identifiers import age_band, identifiers_of
+from wara.imaging.dicom_inflate import HEADER_ERRORS, refuse_inflation
 from wara.imaging.dicom_keep import CODING_SCHEMES, KEEP, PIXEL_KEYWORDS, Binary, Code, Group, Numbers, Rule, Terms
 from wara.imaging.identity import CODED, keyed_uid, pseudonym
 from wara.imaging.names_in_paths import Identifiers
@@ -46,16 +46,6 @@ _BINARY_VRS = frozenset({"OB", "OW", "OF", "OD", "OV", "US", "SS", "UN"})
 _CODE_VALUE = re.compile(r"[A-Z]{0,4}-?[0-9A-F]{2,18}")
 _DAMAGED = "Export it again from the archive it came from."
 # What pydicom raises on damaged headers, as seen on its own test files.
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    RuntimeError,
-)
 
 
 def clean_dicom(content: bytes, name: str, age_years: int | None = None) -> tuple[bytes, Identifiers]:
@@ -71,8 +61,7 @@ def clean_dicom(content: bytes, name: str, age_years: int | None = None) -> tupl
         InputError: the key that hides patient IDs can be neither read nor made.
     """
     try:
-        if DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
-            check_image(content, name)  # refuses what inflates beyond reason, before pydicom inflates it
+        refuse_inflation(content, name)
         original = pydicom.dcmread(io.BytesIO(content), force=True)
         if not any(keyword in original for keyword in PIXEL_KEYWORDS):
             check_image(content, name)  # says what the file is instead
@@ -80,7 +69,7 @@ def clean_dicom(content: bytes, name: str, age_years: int | None = None) -> tupl
         return _clean(original, content, name, age_years), identifiers_of(original)
     except InputError:
         raise
-    except _READ_ERRORS:
+    except HEADER_ERRORS:
         # From None: pydicom's own words can quote the header, and a log would keep them.
         raise UnreadableImage(
             "The DICOM file is damaged: its header cannot be read", seen=name, remedy=_DAMAGED, code="damaged"
@@ -90,8 +79,9 @@ def clean_dicom(content: bytes, name: str, age_years: int | None = None) -> tupl
 def read_identifiers(content: bytes) -> Identifiers:
     """Return the identifiers of a header; none where it cannot be read."""
     try:
+        refuse_inflation(content, "")
         return identifiers_of(pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, force=True))
-    except _READ_ERRORS:
+    except HEADER_ERRORS:
         return Identifiers()
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import io
 import re
-import zlib
 
 import pydicom
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -23,6 +21,7 @@ from pydicom.uid import (
 )
 
 from wara.errors import UnreadableImage
+from wara.imaging.dicom_inflate import refuse_inflation
 from wara.imaging.dicom_kinds import without_pixels
 from wara.imaging.image import MAX_PIXELS
 
@@ -30,7 +29,6 @@ DAMAGED = "Export it again from the archive it came from."
 COMPRESSION = "Export it uncompressed, as JPEG 2000 or as lossless JPEG."
 _VIDEO = "Export the frames that matter as single images."
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_MAX_INFLATED_BYTES = 1 << 30
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422")
 _YBR_OF_JPEG_2000 = ("YBR_ICT", "YBR_RCT")
@@ -58,7 +56,7 @@ class Header:
             UnreadableImage: no DICOM, no pixels, no size, too large, or colours of a kind that is not read.
             Exception: whatever pydicom raises on damaged headers.
         """
-        _refuse_deflated_bomb(data, name)
+        refuse_inflation(data, name)
         self.dataset = dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         if not len(dataset):
             raise UnreadableImage("The file is not DICOM, or empty", seen=name, remedy=DAMAGED, code="not-an-image")
@@ -70,7 +68,7 @@ class Header:
                 code="no-pixels",
             )
         _set_transfer_syntax(dataset)
-        self.syntax: UID = dataset.file_meta.TransferSyntaxUID
+        self.syntax = _one_syntax(dataset)
         self.frames = max(1, int(dataset.get("NumberOfFrames") or 1))
         self.rows = int(dataset.get("Rows") or 0)
         self.columns = int(dataset.get("Columns") or 0)
@@ -152,19 +150,11 @@ class Header:
             )
 
 
-def _refuse_deflated_bomb(data: bytes, name: str) -> None:
-    """Refuse a deflated file that inflates beyond any image that is read: pydicom inflates without a limit."""
-    if data[128:136] != b"DICM\x02\0\0\0" or len(data) < 144:
-        return
-    end = 144 + int.from_bytes(data[140:144], "little")  # (0002,0000), the length of the file meta group
-    if DeflatedExplicitVRLittleEndian.encode() not in data[144:end]:
-        return
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(data[end:], _MAX_INFLATED_BYTES)
-    if inflater.unconsumed_tail:
-        raise UnreadableImage(
-            "The DICOM file inflates beyond reason", seen=name, remedy="Export it uncompressed.", code="too-large"
-        )
+def _one_syntax(dataset: pydicom.Dataset) -> UID:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not isinstance(syntax, UID):  # several at once, or no text
+        raise ValueError("no transfer syntax")
+    return syntax
 
 
 def _set_transfer_syntax(dataset: pydicom.Dataset) -> None:

@@ -164,6 +164,14 @@ def test_a_body_that_is_no_json_is_a_problem(studio: Studio) -> None:
     assert_problem(studio.http.post(f"{API}/jobs", json={}), 422, "field-missing")
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/xml"])
+def test_a_body_under_another_type_is_refused_in_words(studio: Studio, kind: str) -> None:
+    for path in ("jobs", "estimates", "datasets/none/decisions", "datasets/none/masks"):
+        answer = studio.http.post(f"{API}/{path}", content=b'{"a": 1}\xff', headers={"content-type": kind})
+        assert answer.status_code in (404, 422), answer.text
+        assert_problem(answer, answer.status_code, answer.json()["code"])
+
+
 @pytest.mark.parametrize(
     "order",
     [

@@ -157,3 +157,18 @@ def test_stamps_are_the_checksums(make_zip):
     same = open_source(make_zip({"a/1.png": b"abc"}, "2.zip"))
     other = open_source(make_zip({"a/1.png": b"abd"}, "3.zip"))
     assert one.stamp("a/1.png") == same.stamp("a/1.png") != other.stamp("a/1.png")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_LZMA])
+def test_a_member_whose_own_header_is_damaged_is_unreadable(tmp_path, method):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a/é.png", b"0123456789" * 30)
+    data = bytearray(path.read_bytes())
+    if method == zipfile.ZIP_STORED:
+        data[32] = 0x9E  # within the name of the member's own header, which then is no UTF-8
+    else:
+        data[46:60] = b"\xff" * 14
+    path.write_bytes(data)
+    with open_source(path) as source, pytest.raises(UnreadableImage):
+        source.read(source.names()[0])

@@ -15,8 +15,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from wara.errors import UnreadableImage
 from wara.imaging import check_image, read_image
+from wara.imaging.deidentify import clean, header_identifiers
 from wara.imaging.dicom_grey import apply_window
 from wara.imaging.image import MAX_PIXELS
+from wara.imaging.names_in_paths import Identifiers
 
 BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
 
@@ -265,5 +267,56 @@ def test_a_deflated_file_that_inflates_beyond_reason_is_refused(make_dicom, dico
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data = dicom_bytes(dataset)
     assert not read_image(data, "a").pixels.any()
-    monkeypatch.setattr("wara.imaging.dicom_header._MAX_INFLATED_BYTES", 100_000)
+    monkeypatch.setattr("wara.imaging.dicom_inflate.MOST_BYTES", 100_000)
     assert _refusal(data).code == "too-large"
+
+
+def test_a_deflated_bomb_is_refused_whatever_lengths_it_states_and_for_its_header_alone(
+    make_dicom, dicom_bytes, monkeypatch
+):
+    dataset = make_dicom(np.zeros((600, 600), np.uint16), PatientID="SECRET-4711")
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = dicom_bytes(dataset)
+    lying = data[:140] + b"\x02\0\0\0" + data[144:]  # the length of the file meta group
+    assert header_identifiers(data, "a") != Identifiers()
+    monkeypatch.setattr("wara.imaging.dicom_inflate.MOST_BYTES", 100_000)
+    for bomb in (data, lying):
+        assert _refusal(bomb).code == "too-large"
+        assert header_identifiers(bomb, "a") == Identifiers()
+        with pytest.raises(UnreadableImage) as caught:
+            clean(bomb, "a")
+        assert caught.value.code == "too-large"
+
+
+def test_a_damaged_deflated_file_has_no_identifiers_and_is_refused(make_dicom, dicom_bytes, ramp):
+    dataset = make_dicom(ramp)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = dicom_bytes(dataset)
+    damaged = data[:-40] + bytes(40)
+    at = 144 + int.from_bytes(data[140:144], "little")
+    for bad in (damaged, data[:at] + b"\xff" * 60):
+        assert header_identifiers(bad, "a") == Identifiers()
+        with pytest.raises(UnreadableImage):
+            clean(bad, "a")
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        ("(0002,0010)", b"UI", b"1.2.840.10008.1.2.1\\1.2"),
+        ("(0028,0010)", b"UL", b"\x10\x00"),
+        ("(0010,0020)", b"FL", b"4711-1"),
+    ],
+)
+def test_a_header_value_of_the_wrong_shape_is_refused_in_words(make_dicom, dicom_bytes, ramp, tag, vr, value):
+    data = dicom_bytes(make_dicom(ramp, PatientID="4711-1"))
+    group, element = (int(part, 16) for part in tag.strip("()").split(","))
+    at = data.index(group.to_bytes(2, "little") + element.to_bytes(2, "little"))
+    length = int.from_bytes(data[at + 6 : at + 8], "little")
+    value = value.ljust(len(value) + len(value) % 2, b"\0")
+    bad = data[: at + 4] + vr + len(value).to_bytes(2, "little") + value + data[at + 8 + length :]
+    for task in (read_image, header_identifiers, clean):
+        try:
+            task(bad, "a")
+        except UnreadableImage as error:
+            assert error.what.startswith("The DICOM file")
