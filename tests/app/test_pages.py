@@ -224,7 +224,7 @@ def test_a_batch_is_summed_up_and_shown_a_page_at_a_time() -> None:
     assert "119 images classified, 1 could not be read" in html
     assert "Show 50 more of 120" in html and 'data-shown="50"' in html
     assert 'href="api/v1/batches/b1.csv"' in html and "patients.csv" not in html
-    assert 'href="/api/v1/batches/b1/patients.csv"' in render_results(batch(), [], model())
+    assert 'href="api/v1/batches/b1/patients.csv"' in render_results(batch(), [], model())
     one = batch(total=1, done=1, unreadable=0, several=False)
     assert "classify-sums" not in render_results(one, [row()], model())
 

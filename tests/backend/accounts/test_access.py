@@ -98,7 +98,7 @@ PLAIN = """
     before limit since ask seed cls offset last-event-id criterion theme format of layer name password old new label
     scopes days role disabled file files labels age_band finish finding fix source table sheet columns depth pattern
     label_tag patient_tag rename leave_out image rectangles scope method backbone preset recipe level
-    left top right bottom size
+    left top right bottom size to priority
 """
 NAMING = {
     "a": "model", "b": "model", "model": "model", "compare": "model", "dataset_id": "dataset", "user_id": "account",
