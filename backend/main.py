@@ -152,7 +152,9 @@ def _see_apart(data: bytes, name: str, view: DicomView, frame: int | None) -> It
 def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:
     from wara.inference import Predictor
 
-    return Predictor.load(run, device=device.partition(":")[0], backbone=backbone)
+    predictor = Predictor.load(run, device=device.partition(":")[0], backbone=backbone)
+    predictor.decode = decoding.shared().squares
+    return predictor
 
 
 def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:

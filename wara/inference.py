@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from wara.evaluation.answers import Answers
 from wara.evaluation.novelty import WARNING, Novelty
 from wara.evaluation.point_in_use import answers_in_use
 from wara.home import remembered_weights
-from wara.imaging import read_squares
+from wara.imaging import DecodedImage, read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.device import autocast, resolve_device, set_fused_attention
@@ -32,6 +32,8 @@ _BATCH = 32
 # Files a batch where one file may hold hundreds of frames.
 _FILES_OF_FRAMES = 4
 NO_ANSWERS = Answers()
+# As ``read_squares``: content, name, size, fit and view to squares, each with what was decoded.
+Decode = Callable[[bytes, str, int, str, DicomView], Iterator[tuple[NDArray[np.uint8], DecodedImage]]]
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Predictor:
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(backbone.std, device=device).view(1, 3, 1, 1) * 255)
         self._lock = threading.Lock()
+        # How a file becomes squares. A server sets one that works in processes of their own, with limits.
+        self.decode: Decode = read_squares
 
     @classmethod
     def load(cls, run: Path, *, device: str = "auto", backbone: str | None = None) -> Predictor:
@@ -166,7 +170,7 @@ class Predictor:
         if isinstance(content, InputError):
             return ReadFile(name, error=content)
         try:
-            found = list(read_squares(content, name, self.backbone.size, self._fit, self.view))
+            found = list(self.decode(content, name, self.backbone.size, self._fit, self.view))
         except InputError as error:
             return ReadFile(name, error=error)
         return ReadFile(name, tuple(_three_channels(square) for square, _ in found), found[0][1].patient)

@@ -167,7 +167,7 @@ def render_people(accounts: list[dict[str, Any]], own_id: str) -> str:
             f' data-call="PATCH {address}">{options}</select></span>'
         )
         if account["disabled"]:
-            gate = _call(f"Let {name} in again", f"PATCH {address}", shown="Let in again", body='{"disabled": false}')
+            gate = _call(f"Let in again: {name}", f"PATCH {address}", shown="Let in again", body='{"disabled": false}')
         else:
             gate = _call(
                 f"Disable {name}", f"PATCH {address}", shown="Disable", body='{"disabled": true}', label="Disable",

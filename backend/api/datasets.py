@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from sqlalchemy import select
 
+from backend import decoding
 from backend.accounts.access import standing, visible
 from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep, PartsDep, SessionDep, StorageDep, UploadsDep
@@ -39,7 +40,6 @@ from wara.data.decisions import Decision
 from wara.data.items import Item
 from wara.data.sources import open_source
 from wara.errors import InputError
-from wara.imaging import read_square
 
 router = APIRouter(tags=["datasets"], responses=PROBLEMS)
 
@@ -213,7 +213,8 @@ def _thumbnail(intake: Intake, storage: Storage, dataset: Dataset, index: int) -
 
 def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
     with open_source(source) as opened:
-        square, _ = read_square(opened.read(item.path), item.file, THUMBNAIL_PIXELS, "pad", frame=item.frame)
+        content = opened.read(item.path)
+    square, _ = next(decoding.shared().squares(content, item.file, THUMBNAIL_PIXELS, "pad", frame=item.frame))
     buffer = io.BytesIO()
     Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
     path.parent.mkdir(exist_ok=True)

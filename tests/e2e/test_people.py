@@ -147,7 +147,7 @@ def test_an_admin_makes_changes_and_disables_accounts_and_sees_what_was_done(stu
     expect(own).to_have_value("admin")
     people.get_by_role("button", name="Disable Cleo").click()
     page.get_by_role("dialog").get_by_role("button", name="Disable").click()
-    expect(people.get_by_role("button", name="Let Cleo in again")).to_be_visible()
+    expect(people.get_by_role("button", name="Let in again: Cleo")).to_be_visible()
     refused = {"name": "Cleo", "password": PASSWORD}
     answer = httpx.post(f"{studio.base}/api/v1/session", json=refused, trust_env=False)
     assert answer.status_code == 401

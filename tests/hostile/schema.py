@@ -1,7 +1,7 @@
 """``python -m tests.hostile.schema``: schemathesis over the whole OpenAPI, as each role, on a real server with data.
 
-A server error fails it. What else schemathesis checks (documented status codes, content types, headers, schemas of
-answers) is shown, and fails it with ``--strict``.
+A server error fails it, and so does a role that sees or changes what belongs to somebody else. What else schemathesis
+checks (documented status codes, content types, headers, schemas of answers) is shown, and fails it with ``--strict``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,38 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from backend.accounts.people import People
+from backend.db import Database
+from backend.storage import DATABASE_FILE
 from tests.backend.support import API, Server, Studio, study
 
 SERVER_ERRORS = "not_a_server_error"
-# A role's headers, made on the server that is asked. Accounts add theirs: viewer, member of another project, admin.
-ROLES: dict[str, Callable[[Studio], dict[str, str]]] = {"anonymous": lambda _: {}}
+# Who asks. "nobody" has a server with accounts before it and none of its own; the data belong to the first admin.
+ROLES = ("anonymous", "nobody", "viewer", "member", "admin")
+PASSWORD = "correct horse battery staple"
+
+
+def tokens(data: Path) -> dict[str, str]:
+    """Make accounts beside the running server; return a token for the admin who owns what is there, and each role's."""
+    database = Database(data / DATABASE_FILE)
+    people = People(database)
+    try:
+        made = {}
+        for name, role in (("owner", "admin"), ("admin", "admin"), ("member", "member"), ("viewer", "viewer")):
+            user = people.add(name, PASSWORD, role)
+            made[name], _ = people.issue(user.id, "schema", sorted(people.scopes(role)), 1)
+        return made
+    finally:
+        database.close()
+
+
+def objects(studio: Studio, headers: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the data sets that somebody sees."""
+    answer = studio.http.get(f"{API}/datasets", headers=headers)
+    return list(answer.json()["items"]) if answer.status_code == 200 else []
 
 
 def check(folder: Path, role: str, *, examples: int, seed: int, strict: bool) -> int:
@@ -29,18 +53,29 @@ def check(folder: Path, role: str, *, examples: int, seed: int, strict: bool) ->
     studio = server.start()
     try:
         studio.ready(study(4))
+        headers, owner = {}, {}
+        if role != "anonymous":
+            made = tokens(folder / "data")
+            owner = {"Authorization": f"Bearer {made['owner']}"}
+            headers = {"Authorization": f"Bearer {made[role]}"} if role in made else {}
+        before = objects(studio, owner)
         command = [
             sys.executable, "-m", "schemathesis.cli", "run", f"{studio.http.base_url}/api/openapi.json",
             "--checks", "all" if strict else SERVER_ERRORS, "--max-examples", str(examples), "--seed", str(seed),
             "--phases", "examples,coverage,fuzzing", "--request-timeout", "60",
         ]  # fmt: skip
-        for name, value in ROLES[role](studio).items():
+        for name, value in headers.items():
             command += ["--header", f"{name}: {value}"]
         code = subprocess.run(command, check=False, cwd=folder, env={**os.environ, "NO_COLOR": "1"}).returncode
         alive = studio.http.get(f"{API}/health").status_code == 200
         unforeseen = [line for line in server.log().splitlines() if "Unexpected error" in line]
         if unforeseen:
             sys.stderr.write("\n".join(line for line in server.log().splitlines() if " INFO " not in line) + "\n")
+        if role in ("nobody", "viewer", "member"):
+            kept = [found for found in objects(studio, owner) if found["id"] in {each["id"] for each in before}]
+            if kept != before or (objects(studio, headers) and role != "member"):
+                sys.stderr.write(f"as {role}: what belongs to somebody else was seen or changed\n")
+                return 1
         return code if alive and not unforeseen else 1
     finally:
         server.stop(signal.SIGTERM)
@@ -49,13 +84,13 @@ def check(folder: Path, role: str, *, examples: int, seed: int, strict: bool) ->
 def main() -> int:
     """Check as every role; 1 where one of them fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile.schema", description=__doc__)
-    parser.add_argument("--role", choices=sorted(ROLES), action="append", help="all of them when left out")
+    parser.add_argument("--role", choices=ROLES, action="append", help="all of them when left out")
     parser.add_argument("--examples", type=int, default=50, help="requests an operation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--strict", action="store_true", help="with all checks")
     chosen = parser.parse_args()
     worst = 0
-    for role in chosen.role or sorted(ROLES):
+    for role in chosen.role or ROLES:
         sys.stdout.write(f"as {role}\n")
         sys.stdout.flush()
         with tempfile.TemporaryDirectory(prefix="wara-schema-") as folder:
