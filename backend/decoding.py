@@ -146,7 +146,7 @@ class Decoders:
             worker.begin()
             self._busy.add(worker)
             if self._watch is None or not self._watch.is_alive():
-                self._watch = threading.Thread(target=self._keep_watching, name="decoders", daemon=True)
+                self._watch = threading.Thread(target=self._keep_watching, name="watching-decoders", daemon=True)
                 self._watch.start()
         return worker
 

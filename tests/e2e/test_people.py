@@ -32,7 +32,8 @@ def watch(base: str) -> Iterator[Watch]:
     watch = Watch(base)
     watch.refusals_expected = True  # a wrong password is answered with 401
     yield watch
-    assert watch.seen == []
+    # Gradio writes the bare answer down that it gets where the session ended while it asked for something.
+    assert [seen for seen in watch.seen if seen != "console: Response"] == []
 
 
 @pytest.fixture

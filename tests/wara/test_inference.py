@@ -17,7 +17,7 @@ from tests.wara.support import draw_folder, read_rows, small_recipe, write_dicom
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.imaging import read_square
-from wara.inference import Predictor, mean_of_frames
+from wara.inference import Predictor, mean_of_frames, pieces
 from wara.training.run import train
 
 
@@ -148,3 +148,12 @@ def test_means_are_those_of_each_files_own_frames() -> None:
     rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.25, 0.75]])
     assert mean_of_frames(rows, [2, 1, 1]).tolist() == [[0.5, 0.5], [0.5, 0.5], [0.25, 0.75]]
     assert mean_of_frames(rows, [1, 1, 1, 1]) is rows
+
+
+@pytest.mark.parametrize("images", [0, 1, 3, 5, 17, 31, 32, 33, 100])
+def test_images_are_run_in_batches_of_few_sizes_that_waste_little(images: int) -> None:
+    found = list(pieces(images))
+    assert [number for start, stop, _ in found for number in range(start, stop)] == list(range(images))
+    assert {size for _, _, size in found} <= {1, 2, 4, 8, 16, 32}
+    assert all(3 / 4 * size <= stop - start <= size for start, stop, size in found)
+    assert len(found) <= images // 32 + 3
