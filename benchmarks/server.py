@@ -41,10 +41,11 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, program: tuple[str, ...] = ("-c", COLD)) -> Iterator[Server]:
+def running(folder: Path, program: tuple[str, ...] = ("-c", COLD), *, pages: bool = False) -> Iterator[Server]:
     """Start a server; it ends with the block."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WARA_")}
-    settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_FRONT_END": "false", "WARA_LOG_LEVEL": "warning"}
+    settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_LOG_LEVEL": "warning"}
+    settings["WARA_FRONT_END"] = str(pages)
     process = subprocess.Popen(
         [sys.executable, *program], cwd=ROOT, env=kept | settings, stdout=subprocess.PIPE, text=True
     )

@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=76, help="64 that classify to 4 that upload and 8 that look")
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has locust, if not this one")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data", ("-m", "backend")) as server:
+    with tempfile.TemporaryDirectory() as folder, running(
+        Path(folder) / "data", ("-m", "backend"), pages=True
+    ) as server:
         model = train(server)
         dataset = good(server.client.get("/api/v1/datasets")).json()["items"][0]["id"]
         long = TRAINING | {"dataset_id": dataset, "recipe": {"epochs": 1000, "patience": 1000}}
