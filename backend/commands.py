@@ -21,7 +21,7 @@ from wara.errors import InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What is done beside the server; without a command the server starts.")  # fmt: skip
-users = typer.Typer(no_args_is_help=True, help="The accounts. A server beside sees each change at once.")
+users = typer.Typer(no_args_is_help=True, help="The accounts. A server beside sees each change within a second.")
 app.add_typer(users, name="users")
 Name = Annotated[str, typer.Argument(help="The account's name.")]
 
