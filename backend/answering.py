@@ -7,6 +7,7 @@ image of another, and no request has more than ``WINDOW`` files in memory.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import deque
@@ -99,7 +100,7 @@ class Answering:
         for content in files:
             if len(under_way) >= WINDOW:
                 yield under_way.popleft().result()
-            under_way.append(self._ask(predictor, lambda content=content: content))  # type: ignore[misc]
+            under_way.append(self._ask(predictor, functools.partial(_same, content)))
         while under_way:
             yield under_way.popleft().result()
 
@@ -160,7 +161,7 @@ class Answering:
         batch: list[_Due] = []
         others: deque[_Due] = deque()
         images = 0
-        while self._due:
+        while self._due and images < AT_ONCE:
             due = self._due.popleft()
             images_then = images + len(due.file.squares)
             if due.predictor is predictor and (not batch or images_then <= AT_ONCE):
@@ -168,5 +169,9 @@ class Answering:
                 images = images_then
             else:
                 others.append(due)
-        self._due = others
+        self._due.extendleft(reversed(others))
         return batch
+
+
+def _same(content: Content) -> Content:
+    return content

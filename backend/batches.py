@@ -6,7 +6,9 @@ data set that is here, is worked through by a thread. Either way what was done s
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import logging
 import queue
 import re
@@ -34,7 +36,7 @@ from wara.answer_table import Row
 from wara.data.items import OF_ONE_FILE
 from wara.data.sources import Source, open_source
 from wara.errors import InputError
-from wara.imaging.deidentify import safe_name
+from wara.imaging.deidentify import safely_named
 from wara.training import outputs
 
 KEPT = timedelta(days=7)
@@ -246,7 +248,7 @@ class Batches:
                 409, "The model's operating point was changed while this batch was under way",
                 remedy="Begin another batch, so that all its images are judged by one rule.", code="model-changed",
             )  # fmt: skip
-        found = list(self._answering.answer_each(predictor, _safely_named(images)))
+        found = list(self._answering.answer_each(predictor, itertools.starmap(safely_named, images)))
         known = patients or [None] * len(numbers)
         rows = [
             Row.of(prediction, order.classes, number, patient)
@@ -265,7 +267,7 @@ class Batches:
                 self._safely(self.sweep)
                 continue
             if batch_id is not None:
-                self._safely(lambda batch_id=batch_id: self._work(batch_id))  # type: ignore[misc]
+                self._safely(functools.partial(self._work, batch_id))
 
     def _safely(self, task: Callable[[], None]) -> None:
         try:
@@ -352,11 +354,6 @@ def _content(source: Source, name: str) -> Content:
         return name, source.read(name)
     except InputError as error:
         return name, error
-
-
-def _safely_named(images: Iterator[Content]) -> Iterator[Content]:
-    for name, content in images:
-        yield (name if isinstance(content, InputError) else safe_name(content, name)), content
 
 
 def _names_digest(names: list[str]) -> str:

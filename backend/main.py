@@ -33,7 +33,7 @@ from backend.guard import ApiShell, RequestGuard
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
-from backend.metrics import CONTENT_TYPE, Metrics
+from backend.metrics import CONTENT_TYPE, Metrics, State
 from backend.proxies import FromProxies
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
@@ -124,7 +124,9 @@ def _assemble(settings: Settings) -> Parts:
     # Two of more cores are left to the model, which computes on all of them, and to the event loop.
     metrics, lanes = Metrics(), Lanes()
     answering = Answering(readers=max(2, (os.cpu_count() or 2) - 2), seen=metrics.batch)
-    metrics.watch(supervisor.counts, lambda: answering.waiting, lanes, storage.free_mb, devices.known)
+    metrics.registry.register(
+        State(supervisor.counts, lambda: answering.waiting, lanes, storage.free_mb, devices.known)
+    )
     return Parts(
         settings=settings,
         database=database,

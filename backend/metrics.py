@@ -45,23 +45,14 @@ class Metrics:
         self._batches.observe(images)
         self._images.inc(images)
 
-    def watch(
-        self,
-        jobs: Callable[[], dict[str, int]],
-        waiting: Callable[[], int],
-        lanes: Lanes,
-        disk_free_mb: Callable[[], float],
-        devices: Callable[[], tuple[Device, ...] | None],
-    ) -> None:
-        """Add what is looked up at the moment of asking."""
-        self.registry.register(_State(jobs, waiting, lanes, disk_free_mb, devices))
-
     def text(self) -> bytes:
         """Return everything in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
-class _State(Collector):
+class State(Collector):
+    """What is looked up at the moment of asking; put into ``Metrics.registry``."""
+
     def __init__(
         self,
         jobs: Callable[[], dict[str, int]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -50,11 +51,10 @@ def how_many(paths: list[Path]) -> int:
 
 
 def named_safely(images: Iterator[tuple[str, bytes | InputError]]) -> Iterator[tuple[str, bytes | InputError]]:
-    """Yield the images under names that repeat nothing of their own headers; see `wara.imaging.deidentify`."""
-    from wara.imaging.deidentify import safe_name
+    """Return the images under names that repeat nothing of their own headers; see `wara.imaging.deidentify`."""
+    from wara.imaging.deidentify import safely_named
 
-    for name, content in images:
-        yield (name if isinstance(content, InputError) else safe_name(content, name)), content
+    return itertools.starmap(safely_named, images)
 
 
 def in_words(prediction: Prediction) -> str:

@@ -13,7 +13,7 @@ STOP = "Stop this training? What it has learned so far is not kept as a model."
 def render_controls(job: dict[str, Any]) -> str:
     """Buttons to pause, go on, start next and stop; none once it has ended."""
     pieces = []
-    if job["state"] == "queued" and (job.get("position") or 1) > 1:
+    if job.get("movable") and (job.get("position") or 1) > 1:
         pieces.append(button("Start next", "first", mark="up", id=job["id"]))
     if job["state"] in ("queued", "running"):
         pieces.append(button("Pause", "pause", mark="pause", id=job["id"]))

@@ -176,7 +176,7 @@ def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
         remove, state = "", render_badge(job)
         if (job.get("position") or 0) > 0:
             state += f' <span class="hint">place&nbsp;{words.count(job["position"])}</span>'
-        if (job.get("position") or 0) > 1:
+        if job.get("movable") and (job.get("position") or 0) > 1:
             label = f"Move {job['name']} up"
             remove = button(label, "up", look="icon", mark="up", id=job["id"])
         if job["state"] not in UNFINISHED:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.acting import Principal, acting
 from backend.db import AuditEntry, Database
+from wara.answer_table import as_text
 
 HEAD = ("number", "at", "account", "name", "via", "action", "object_kind", "object", "status")
 _PAGE = 1000
@@ -92,6 +93,5 @@ class Audit:
 def _line(cells: Sequence[object]) -> str:
     buffer = io.StringIO()
     # An account's name that a spreadsheet would run as a formula stays text.
-    texts = ["" if cell is None else str(cell) for cell in cells]
-    csv.writer(buffer).writerow([f"'{text}" if text.startswith(("=", "+", "-", "@")) else text for text in texts])
+    csv.writer(buffer).writerow(["" if cell is None else as_text(str(cell)) for cell in cells])
     return buffer.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.acting import acting
 from backend.api.schemas import JobHappening, JobOut, JobProgress, Problem
 from backend.db import Job
 from backend.jobs.queue import NAMES
@@ -41,6 +42,7 @@ class JobViews:
             "state": job.state,
             "priority": NAMES.get(job.priority, "normal"),
             "position": self._places.get(job.id),
+            "movable": job.state == "queued" and acting().is_admin,
             "starts_in": self._starts_in(job),
             "pause_reason": job.paused_for,
             "last_sign": job.beat,

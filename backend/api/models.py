@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import itertools
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,10 +35,11 @@ from backend.packing import zip_stream
 from backend.problems import not_found
 from backend.storage import StoredFile
 from backend.uploads import receive
+from wara.answer_table import as_text
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
-from wara.imaging.deidentify import safe_name
+from wara.imaging.deidentify import safely_named
 from wara.training.outputs import read_card_page
 
 if TYPE_CHECKING:
@@ -166,7 +168,8 @@ async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> Predi
     lane, run = parts.lanes.predictions, parts.storage.folder("models", model.id)
     predictor = await lane.run(parts.predictors.get, model.id, run, model.backbone_spec)
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
-        predictions = await lane.run(_predict_zip, parts, predictor, files[0])
+        # It holds its thread for long: not one of those by which single images find their model.
+        predictions = await parts.lanes.batches.run(_predict_zip, parts, predictor, files[0])
     else:
         predictions = await parts.answering.answer(predictor, [functools.partial(_content, file) for file in files])
     items = [
@@ -193,16 +196,12 @@ async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> Predi
 def _predict_zip(parts: Parts, predictor: Predictor, file: StoredFile) -> list[Prediction]:
     path = file.path.rename(file.path.with_name(PurePosixPath(file.name).name))
     with open_source(path) as source:
-        return list(parts.answering.answer_each(predictor, (_named(*found) for found in source.contents())))
+        return list(parts.answering.answer_each(predictor, itertools.starmap(safely_named, source.contents())))
 
 
 def _content(file: StoredFile) -> tuple[str, bytes | InputError]:
-    return _named(file.name, file.path.read_bytes())
-
-
-def _named(name: str, data: bytes | InputError) -> tuple[str, bytes | InputError]:
     # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
-    return (safe_name(data, name) if isinstance(data, bytes) else name), data
+    return safely_named(file.name, file.path.read_bytes())
 
 
 def _table(answer: PredictionList) -> str:
@@ -215,14 +214,9 @@ def _table(answer: PredictionList) -> str:
         numbers = ["" if share is None else f"{share:.6f}" for share in shares]
         held = SEPARATOR.join(item.classes or ())
         texts = (item.file, item.label, held, item.warning, item.patient, item.error)
-        file, label, *more = (_plain(text or "") for text in texts)
+        file, label, *more = (as_text(text or "") for text in texts)
         writer.writerow([file, label, *numbers, *more])
     return buffer.getvalue()
-
-
-def _plain(cell: str) -> str:
-    """Keep a spreadsheet from taking a name for a formula, by the apostrophe that marks text there."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _out(model: Model, session: Session) -> ModelOut:

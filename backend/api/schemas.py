@@ -290,6 +290,7 @@ class JobOut(BaseModel):
     state: Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
     priority: Priority
     position: int | None = Field(description="Place in the queue, 1 is next; null unless it waits.")
+    movable: bool = Field(description="Whether whoever asks may change its place in the queue.")
     starts_in: float | None = Field(description="Seconds until it starts, where that can be told.")
     pause_reason: Literal["person", "disk-full"] | None
     last_sign: datetime | None = Field(description="When its process last gave a sign of life.")

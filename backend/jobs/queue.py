@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from backend.db import Database, Job
@@ -16,11 +16,6 @@ from backend.problems import RequestRefused, not_found
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 NAMES = {number: name for name, number in PRIORITIES.items()}
 ORDER = (Job.priority.desc(), Job.place, Job.created, Job.id)
-
-
-def owner_of(job: Job) -> str | None:
-    """Return the account that a job belongs to; None on a server without accounts, where all are one person's."""
-    return job.owner_id
 
 
 def choose(
@@ -37,14 +32,14 @@ def choose(
     """
     busy = {job.device for job in running}
     free = [device for device in devices if device.spec not in busy]
-    held = Counter(owner_of(job) for job in running)
+    held = Counter(job.owner_id for job in running)
     chosen: list[tuple[Job, Device]] = []
     for job in queued:
         if len(chosen) == len(free):
             break
-        if most_each and held[owner_of(job)] >= most_each:
+        if most_each and held[job.owner_id] >= most_each:
             continue
-        held[owner_of(job)] += 1
+        held[job.owner_id] += 1
         chosen.append((job, free[len(chosen)]))
     return chosen
 
@@ -112,8 +107,8 @@ class Queue:
         Raises:
             RequestRefused: 429.
         """
-        waiting = session.scalars(_waiting().where(Job.id != job.id))
-        theirs = sum(owner_of(each) == owner_of(job) for each in waiting)
+        others = select(func.count()).where(Job.state == "queued", Job.owner_id == job.owner_id, Job.id != job.id)
+        theirs = session.scalar(others) or 0
         if theirs >= most_each:
             raise RequestRefused(
                 429, "You have as many trainings in the queue as one person may have", seen=f"{theirs} waiting",

@@ -96,7 +96,7 @@ class Transitions:
         with self._database.session() as session:
             if _change(session, job_id, WAITING, "cancelled", "cancelled", {}, finished=now(), paused_for=None):
                 return True
-            _ask(session, job_id, "cancel-asked", "There is nothing to cancel.", cancel_requested=True)
+            _ask(session, job_id, "cancel-asked", "There is nothing to cancel.", "cancel_requested")
             return False
 
     def ask_to_pause(self, job_id: str) -> bool:
@@ -112,7 +112,7 @@ class Transitions:
             # One that waits for the disk stays so too, until a person says that it may go on.
             if _change(session, job_id, WAITING, "paused", "paused-person", {}, paused_for="person", error=None):
                 return True
-            _ask(session, job_id, "pause-asked", "There is nothing to pause.", pause_requested=True)
+            _ask(session, job_id, "pause-asked", "There is nothing to pause.", "pause_requested")
             return False
 
     def ask_to_resume(self, job_id: str) -> None:
@@ -172,15 +172,14 @@ def _change(
     return True
 
 
-def _ask(session: Session, job_id: str, code: str, remedy: str, **flag: Any) -> None:
+def _ask(session: Session, job_id: str, code: str, remedy: str, flag: str) -> None:
     job = _existing(session, job_id)
-    name, value = next(iter(flag.items()))
     if job.state != "running":
         raise RequestRefused(
             409, "This training has already ended", seen=job.state, remedy=remedy, code="job-ended"
         )  # fmt: skip
-    if getattr(job, name) != value:
-        _change(session, job_id, ("running",), "running", code, {}, **flag)
+    if not getattr(job, flag):
+        _change(session, job_id, ("running",), "running", code, {}, **{flag: True})
 
 
 def _existing(session: Session, job_id: str) -> Job:

@@ -265,11 +265,11 @@ def happening(code: str, text: str) -> dict[str, Any]:
 
 
 def test_a_training_that_waits_says_its_place_and_can_be_started_next() -> None:
-    html = render_job(job(state="queued", position=3, starts_in=None, progress=None))
+    html = render_job(job(state="queued", position=3, movable=True, starts_in=None, progress=None))
     assert "Place 3 in the queue" in html and 'data-action="first"' in html and 'data-action="pause"' in html
     html = render_job(job(state="queued", position=1, starts_in=300.0, progress=None))
     assert "Next in the queue" in html and "starts in about 5 min" in html and 'data-action="first"' not in html
-    listed = train.render_list([job(id="a"), job(id="b", state="queued", position=2)], "a")
+    listed = train.render_list([job(id="a"), job(id="b", state="queued", position=2, movable=True)], "a")
     assert "place&nbsp;2" in listed and 'data-action="up"' in listed and 'data-action="delete"' not in listed
 
 

@@ -120,3 +120,8 @@ def safe_name(content: bytes, name: str) -> str:
         InputError: the key that hides patients can be neither read nor made.
     """
     return safe_path(name, header_identifiers(content, name))
+
+
+def safely_named(name: str, content: bytes | InputError) -> tuple[str, bytes | InputError]:
+    """Return a file under its ``safe_name``; one without content, of which the reason is here, keeps its name."""
+    return (safe_name(content, name) if isinstance(content, bytes) else name), content

@@ -92,6 +92,17 @@ def test_lists_hold_what_is_ones_own_and_an_admin_sees_all(server: Ward, ben: St
         assert len(ids(ben, kind)) == 1 and ids(cleo, kind) == [] and set(ids(admin, kind)) >= set(ids(ben, kind))
 
 
+def test_among_several_people_an_admin_orders_the_queue(ben: Studio, dataset: str, job: str) -> None:
+    assert ben.http.get(f"{API}/jobs/{job}").json()["movable"] is False
+    for answer in (
+        ben.http.post(f"{API}/jobs/{job}/move", json={"to": "first"}),
+        ben.http.put(f"{API}/jobs/{job}/priority", json={"priority": "high"}),
+        ben.http.post(f"{API}/jobs", json={"dataset_id": dataset, "backbone": "embedded", "priority": "high"}),
+    ):
+        assert answer.status_code == 403, answer.text
+        assert "Only an admin" in answer.json()["detail"]
+
+
 # What a query or a body may say without naming an object. A new word must be put here, or into NAMING with the kind
 # of object that it names: then the test asks for another one's.
 PLAIN = """

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from backend.db import Database, Job
-from backend.jobs import queue as queues
 from backend.jobs.queue import Queue, choose
 from backend.problems import RequestRefused
 from tests.backend.jobs.test_supervisor import CPU, GPUS
@@ -34,9 +33,11 @@ def queue(database: Database) -> Queue:
     return Queue(database)
 
 
-def job(name: str, state: str = "queued", priority: int = 0, device: str | None = None) -> Job:
+def job(
+    name: str, state: str = "queued", priority: int = 0, device: str | None = None, owner_id: str | None = None
+) -> Job:
     common = {"dataset_name": "d", "method": "wara", "backbone": "b", "backbone_spec": "b", "preset": "quick"}
-    return Job(id=name, name=name, state=state, priority=priority, device=device, **common)
+    return Job(id=name, name=name, state=state, priority=priority, device=device, owner_id=owner_id, **common)
 
 
 def order(queue: Queue) -> str:
@@ -91,21 +92,17 @@ def test_each_device_takes_one_and_a_busy_one_none() -> None:
     assert choose(waiting, [job("r", device="cpu")], CPU, 0) == []
 
 
-def test_whoever_runs_as_many_as_one_may_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "owner_of", lambda each: each.name[0])  # as accounts will say it
-    waiting = [job("x2"), job("x3"), job("y1")]
-    chosen = choose(waiting, [job("x1", device="elsewhere")], GPUS, 1)
+def test_whoever_runs_as_many_as_one_may_is_passed_by() -> None:
+    waiting = [job("x2", owner_id="x"), job("x3", owner_id="x"), job("y1", owner_id="y")]
+    chosen = choose(waiting, [job("x1", owner_id="x", device="elsewhere")], GPUS, 1)
     assert [each.id for each, _ in chosen] == ["y1"]
     assert [each.id for each, _ in choose(waiting, [], GPUS, 1)] == ["x2", "y1"]
 
 
-def test_a_person_may_have_only_so_many_in_the_queue(
-    queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_person_may_have_only_so_many_in_the_queue(queue: Queue, database: Database) -> None:
     with database.session() as session:
         queue.require_room(session, job("e"), 5)
         with pytest.raises(RequestRefused, match="4 waiting") as refused:
             queue.require_room(session, job("e"), 4)
         assert refused.value.status == 429
-        monkeypatch.setattr(queues, "owner_of", lambda each: each.id)
-        queue.require_room(session, job("e"), 1)
+        queue.require_room(session, job("e", owner_id="another"), 1)
