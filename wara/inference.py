@@ -23,7 +23,8 @@ from wara.home import remembered_weights
 from wara.imaging import DecodedImage, read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
-from wara.training.device import autocast, resolve_device, set_fused_attention
+from wara.training.class_token import answering
+from wara.training.device import resolve_device, set_fused_attention
 from wara.training.features import HeadInputs
 from wara.training.methods import load
 from wara.training.recipe import Recipe
@@ -227,7 +228,7 @@ class Predictor:
     def _run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return probabilities (n, k) and the inputs of the head (n, d)."""
         images = self.normalised(pixels)
-        context = autocast(self.device, self._precision)
+        context = answering(self.model, self.device, self._precision)
         with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
         return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()

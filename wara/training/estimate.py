@@ -24,7 +24,8 @@ from torch import nn
 
 from wara.backbones import load_backbone
 from wara.errors import InputError
-from wara.training.device import autocast, peak_memory_mb, resolve_device, set_fused_attention
+from wara.training.class_token import answering
+from wara.training.device import peak_memory_mb, resolve_device, set_fused_attention
 from wara.training.methods import build, parameter_groups
 from wara.training.recipe import PRESETS, Recipe
 
@@ -95,7 +96,7 @@ def measure(recipe: Recipe, num_classes: int, *, started: float | None = None) -
         steps = list(_steps(model, optimiser, images, targets, recipe))
         model.eval()
         set_fused_attention(model, device, training=False)
-        with torch.inference_mode(), autocast(device, recipe.precision):
+        with torch.inference_mode(), answering(model, device, recipe.precision):
             model(images)
             _wait(device)
             before = time.perf_counter()
@@ -113,7 +114,7 @@ def _steps(
     began = time.perf_counter()
     for number in range(_WARM_UP + _MOST_STEPS):
         before = time.perf_counter()
-        with autocast(images.device, recipe.precision):
+        with answering(model, images.device, recipe.precision):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), targets)
         optimiser.zero_grad(set_to_none=True)

@@ -18,7 +18,8 @@ from wara.data.batches import Batches
 from wara.errors import InputError
 from wara.evaluation.metrics import auroc
 from wara.training.checkpoint import Checkpoint, Part
-from wara.training.device import autocast, set_fused_attention
+from wara.training.class_token import answering
+from wara.training.device import set_fused_attention
 from wara.training.methods import load_trained_state, trained_state
 from wara.training.recipe import Recipe
 
@@ -138,7 +139,7 @@ def fit(
         for images, targets in train.training(epoch, begin=part.step):
             optimiser.zero_grad(set_to_none=True)
             for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
-                with autocast(device, recipe.precision):
+                with answering(model, device, recipe.precision):
                     logits = model(some)
                 loss = F.cross_entropy(logits.float(), wanted, weights, label_smoothing=recipe.label_smoothing)
                 if accumulate > 1:
@@ -188,7 +189,7 @@ def predict(
     set_fused_attention(model, batches.device, training=False)
     probabilities, loss_sum = [], 0.0
     for images, targets in batches.evaluation():
-        with autocast(batches.device, precision):
+        with answering(model, batches.device, precision):
             logits = model(images)
         logits = logits.float()
         loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
