@@ -33,6 +33,7 @@ class Batches:
         seed: seed of order and augmentation; with the epoch's number it fixes both, so that a resumed run sees the
             same images as one that never stopped.
         augment: ``"light"`` or ``"none"``.
+        views: in how many ways each training image is changed, one after the other; 0 changes it anew in every epoch.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Batches:
         batch_size: int,
         seed: int = 0,
         augment: str = "none",
+        views: int = 0,
     ) -> None:
         self.store = store
         self.rows = np.asarray(rows, dtype=np.int64)
         self.targets = torch.as_tensor(np.asarray(targets), dtype=torch.long)
         self.device, self.batch_size, self.seed, self.augment = device, batch_size, seed, augment
+        self.views = views
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
 
@@ -74,23 +77,57 @@ class Batches:
             epoch: number of the pass, from 1.
             begin: steps that were done before; their batches are passed over, and the others come as they would have.
         """
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+        generator = self._generator(epoch)
+        of_view = self._chances_of_view(self.view_of(epoch)) if self.views else None
+        for step, chosen in enumerate(self._order(generator)):
+            if of_view is not None:
+                chances: Tensor | None = of_view[:, chosen]
+            elif self.augment == "light" and not self.views:
+                chances = draw_chances(len(chosen), generator)
+            else:
+                chances = None
+            if step >= begin:
+                yield self._training_images(chosen, chances), self.targets[chosen].to(self.device)
+
+    def order(self, epoch: int) -> list[Tensor]:
+        """Return what each step of an epoch trains on: places among the rows, (b,) each."""
+        return list(self._order(self._generator(epoch)))
+
+    def view_of(self, epoch: int) -> int:
+        """Return the number of the view, from 0, in which an epoch shows the images."""
+        return (epoch - 1) % self.views
+
+    def seen(self, view: int | None) -> Iterator[Tensor]:
+        """Yield the images (b, 3, S, S) in order, every one once, as a view shows them; None shows them as they are."""
+        chances = None if view is None else self._chances_of_view(view)
+        for start in range(0, len(self), self.batch_size):
+            chosen = torch.arange(start, min(start + self.batch_size, len(self)))
+            yield self._training_images(chosen, None if chances is None else chances[:, chosen])
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 100_003 + epoch)
+
+    def _order(self, generator: torch.Generator) -> Iterator[Tensor]:
         order = torch.randperm(len(self), generator=generator)
         for step in range(self.steps):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            chances = draw_chances(len(chosen), generator) if self.augment == "light" else None
-            if step < begin:
-                continue
-            pixels = self._pixels(chosen)
-            if chances is not None:
-                pixels = augment_light(pixels, chances)
-            yield self._normalised(pixels), self.targets[chosen].to(self.device)
+            yield order[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def _chances_of_view(self, view: int) -> Tensor | None:
+        if self.augment != "light":
+            return None
+        # Negative numbers are other generators than those of the epochs.
+        return draw_chances(len(self), torch.Generator().manual_seed(-(self.seed * 100_003 + view + 1)))
+
+    def _training_images(self, chosen: Tensor, chances: Tensor | None) -> Tensor:
+        pixels = self._pixels(chosen)
+        return self._normalised(pixels if chances is None else augment_light(pixels, chances))
 
     def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, targets) in order, every image once."""
-        for start in range(0, len(self), self.batch_size):
-            chosen = torch.arange(start, min(start + self.batch_size, len(self)))
-            yield self._normalised(self._pixels(chosen)), self.targets[chosen].to(self.device)
+        start = 0
+        for images in self.seen(None):
+            yield images, self.targets[start : start + len(images)].to(self.device)
+            start += len(images)
 
     def _pixels(self, chosen: Tensor) -> Tensor:
         """Return uint8 pixels (b, c, S, S) as stored, c = 1 or 3, sorted reads from the memory map."""

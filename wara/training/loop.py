@@ -20,11 +20,13 @@ from wara.evaluation.metrics import auroc
 from wara.training.checkpoint import Checkpoint, Part
 from wara.training.class_token import answering
 from wara.training.device import set_fused_attention
+from wara.training.frozen import KeptBatches
 from wara.training.methods import load_trained_state, trained_state
 from wara.training.recipe import Recipe
 
 Emit = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
+Feed = Batches | KeptBatches
 _PROGRESS_SECONDS = 0.25
 # A validation image costs a forward pass, a training image that and more; only the time left is estimated from this.
 _EVALUATION_COST = 0.35
@@ -58,13 +60,14 @@ class Fit:
 def fit(
     model: nn.Module,
     groups: list[dict[str, Any]],
-    train: Batches,
-    val: Batches,
+    train: Feed,
+    val: Feed,
     recipe: Recipe,
     num_classes: int,
     *,
     emit: Emit,
     checkpoint: Checkpoint,
+    run: Callable[[Tensor], Tensor] | None = None,
     resume: bool = False,
     accumulate: int = 1,
     stop: Stop | None = None,
@@ -80,6 +83,7 @@ def fit(
         num_classes: number of classes.
         emit: takes ``progress`` and ``epoch`` events.
         checkpoint: written after every epoch, every minute or so within a long one, and before stopping.
+        run: what makes logits of a batch, where that is not the whole model (`wara.training.frozen`).
         resume: whether to go on from the checkpoint, where there is one.
         accumulate: parts that a batch is computed in, one after the other, to need less memory; the gradients add up to
             those of the whole batch.
@@ -88,7 +92,7 @@ def fit(
     Raises:
         Stopped: `stop` said so; the checkpoint holds everything up to the last step.
     """
-    device = train.device
+    device, run = train.device, run or model
     optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
     total_steps = recipe.epochs * train.steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warmup_cosine(recipe.warmup, total_steps))
@@ -140,7 +144,7 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
                 with answering(model, device, recipe.precision):
-                    logits = model(some)
+                    logits = run(some)
                 loss = F.cross_entropy(logits.float(), wanted, weights, label_smoothing=recipe.label_smoothing)
                 if accumulate > 1:
                     loss = loss * _share(wanted, targets, weights)
@@ -156,7 +160,7 @@ def fit(
                 keep()
         _require_finite(float(part.loss_sum), epoch, recipe)
         trained_seconds = time.perf_counter() - began
-        probabilities, val_loss = predict(model, val, recipe.precision, on_images=validated)
+        probabilities, val_loss = predict(model, val, recipe.precision, run=run, on_images=validated)
         _require_finite(val_loss, epoch, recipe)
         row = {
             "epoch": epoch,
@@ -181,16 +185,21 @@ def fit(
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, batches: Batches, precision: str, on_images: Callable[[int], None] | None = None
+    model: nn.Module,
+    batches: Feed,
+    precision: str,
+    *,
+    run: Callable[[Tensor], Tensor] | None = None,
+    on_images: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return class probabilities (n, k) and the mean cross-entropy over all images of some batches."""
+    """Return class probabilities (n, k) and the mean cross-entropy over all images; `run` as in `fit`."""
     was_training = model.training
     model.eval()
     set_fused_attention(model, batches.device, training=False)
     probabilities, loss_sum = [], 0.0
     for images, targets in batches.evaluation():
         with answering(model, batches.device, precision):
-            logits = model(images)
+            logits = (run or model)(images)
         logits = logits.float()
         loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
         probabilities.append(logits.softmax(dim=1).cpu())

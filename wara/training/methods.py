@@ -35,6 +35,8 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
     _require_rank(backbone, recipe.rank)
     try:
         config = _peft_config(backbone, recipe)
+        if recipe.last_blocks is not None:
+            config.target_modules = set(list(_attention_layers(backbone))[-recipe.last_blocks :])
         model = cast(nn.Module, peft.get_peft_model(backbone.model, config))
         _require_in_use(model, backbone)
         return model
@@ -44,17 +46,23 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
 
 def _require_rank(backbone: Backbone, rank: int) -> None:
     """Refuse a rank that one of the adapted layers does not allow, in words that need no layer's name."""
-    largest = min(
-        min(m.in_features, m.out_features)
-        for name, m in backbone.model.named_modules()
-        if name.endswith("qkv") and isinstance(m, nn.Linear)  # there is one: checked when the backbone was loaded
-    )
+    layers = _attention_layers(backbone).values()  # there is one: checked when the backbone was loaded
+    largest = min(min(layer.in_features, layer.out_features) for layer in layers)
     if rank > largest:
         raise InputError(
             "The rank is too large for this model", seen=rank,
             remedy=f"Use a rank of 1 to {largest}: the adapted layers of {backbone.name} have {largest} channels "
             "where they are narrowest.", code="recipe-adapter",
         )  # fmt: skip
+
+
+def _attention_layers(backbone: Backbone) -> dict[str, nn.Linear]:
+    """Return the layers that adapters go into by name, in the model's order."""
+    return {
+        name: module
+        for name, module in backbone.model.named_modules()
+        if name.endswith("qkv") and isinstance(module, nn.Linear)
+    }
 
 
 def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:

@@ -47,6 +47,7 @@ _COUNTS = (
     ("epochs", 1, 10_000), ("patience", 1, 10_000), ("batch_size", 1, 4_096), ("rank", 1, 4_096), ("u", 1, 100_000),
     ("bootstrap", 1, 100_000), ("levels", 1, 16), ("image_size", 16, 2_048), ("seed", 0, 2**31 - 1),
     ("projection_seed", 0, 2**31 - 1), ("min_steps", 0, 1_000_000), ("window", 1, MOST_WINDOWS),
+    ("last_blocks", 1, 1_000), ("views", 0, 1_000),
 )  # fmt: skip
 _NUMBERS = (
     ("learning_rate", 0, 10), ("head_learning_rate", 0, 10), ("clip", 0, 1e6), ("alpha", 0, 1e6),
@@ -54,7 +55,7 @@ _NUMBERS = (
     ("coverage", 0, 0.999),
 )  # fmt: skip
 _ABOVE_ZERO = {"learning_rate", "head_learning_rate", "clip", "alpha", "coverage"}
-_OPTIONAL = {"levels", "image_size", "alpha"}
+_OPTIONAL = {"levels", "image_size", "alpha", "last_blocks"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Recipe:
         label_smoothing: share of the target spread over the other classes.
         class_balanced: whether the loss weighs classes by the inverse of their frequency.
         augment: ``"light"`` (small shifts, turns, zooms, brightness; no flips, sides matter in medicine) or ``"none"``.
+        views: in how many ways ``augment`` changes each image, one an epoch and then from the first again; 0 changes it
+            anew in every epoch. With few views the blocks that are not trained run once a view, not once an epoch.
+        last_blocks: adapters go into so many of the last blocks; None adapts all.
         rank: rank of the update (of the basis for Tiny-WaRA).
         alpha: the update is scaled by alpha / rank; None takes twice the rank (the rank for Tiny-WaRA).
         dropout: dropout on the adapter's input.
@@ -115,6 +119,8 @@ class Recipe:
     label_smoothing: float = 0.0
     class_balanced: bool = False
     augment: str = "light"
+    views: int = 0
+    last_blocks: int | None = None
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0

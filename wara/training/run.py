@@ -10,8 +10,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from wara.backbones import Backbone, load_backbone
-from wara.data.batches import Batches
-from wara.data.catalogue import Catalogue, read_catalogue
+from wara.data.catalogue import read_catalogue
 from wara.data.checked import read_checked, restamped
 from wara.data.checks import require_trainable
-from wara.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
+from wara.data.decisions import apply_decisions, read_decisions, write_decisions
 from wara.data.ingest import ingest
-from wara.data.items import Item
 from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping, write_mapping
-from wara.data.pixels import PixelStore
 from wara.data.report import data_report
 from wara.data.sources import open_source
 from wara.data.split import make_split
@@ -41,45 +36,12 @@ from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
 from wara.training.figures import write_curves, write_figures
-from wara.training.loop import Emit, Fit, Stop, fit
-from wara.training.methods import build, count_parameters, parameter_groups, save
+from wara.training.fitting import fit_study
+from wara.training.loop import Emit, Stop
+from wara.training.methods import build, count_parameters, save
 from wara.training.recipe import Recipe
+from wara.training.study_data import SPLITS, StudyData
 from wara.training.testing import Side, Tested, measure_model, training_rows
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass
-class _Study:
-    """The data of a run: what is in it, where its pixels are, which side each image stands on."""
-
-    catalogue: Catalogue
-    store: PixelStore
-    split: list[str]
-    decisions: list[Decision]
-
-    def places(self, side: str) -> list[int]:
-        return [place for place, name in enumerate(self.split) if name == side]
-
-    def rows(self, side: str) -> list[int]:
-        """The rows of the store; it holds images that a decision left out, too."""
-        row = {item.file: number for number, item in enumerate(self.store.catalogue.items)}
-        return [row[file] for file in self.files(side)]
-
-    def targets(self, rows: list[int]) -> list[int]:
-        index = {name: i for i, name in enumerate(self.catalogue.classes)}
-        return [index[item.label] for item in self.items(rows)]
-
-    def files(self, side: str) -> list[str]:
-        return [self.catalogue.items[place].file for place in self.places(side)]
-
-    def items(self, rows: list[int]) -> list[Item]:
-        """What is known of images, as it was decided, by their rows of the store."""
-        return [self._decided[self.store.catalogue.items[row].file] for row in rows]
-
-    @cached_property
-    def _decided(self) -> dict[str, Item]:
-        return {item.file: item for item in self.catalogue.items}
 
 
 def train(
@@ -149,14 +111,17 @@ def train(
             write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         small = dataclasses.replace(recipe, batch_size=math.ceil(recipe.batch_size / accumulate))
-        fitted = _fit(model, backbone, study, recipe, small, out, device, emit, resume, accumulate, stop)
+        fitted = fit_study(
+            model, backbone, study, recipe, small, out, _own_cache(out), device=device, emit=emit, resume=resume,
+            accumulate=accumulate, stop=stop,
+        )  # fmt: skip
         outputs.write_history(out, fitted.history)
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
         tested = _test(model, study, backbone, small, device)
         trained, adapter = count_parameters(model, backbone)
         save(model, recipe, out / outputs.ADAPTER)
         emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
-        batches = _batches(study, study.rows("test"), backbone, small, device)
+        batches = study.batches(study.rows("test"), backbone, small, device)
         write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, list(tested.predictions.values()))
         tested.answers.save(out / outputs.CALIBRATION)
         if tested.novelty is not None:
@@ -250,7 +215,7 @@ def _read(
     decided: Path | None,
     checked: Path | None,
     emit: Emit,
-) -> tuple[_Study, Backbone]:
+) -> tuple[StudyData, Backbone]:
     emit({"type": "phase", "phase": "reading", "message": "Reading the images"})
     decisions = [] if decided is None else read_decisions(decided)
     with open_source(data) as source:
@@ -277,7 +242,7 @@ def _read(
     split = make_split(catalogue, recipe.seed)
     torch.manual_seed(recipe.seed)  # the head's first values depend on the seed alone
     backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
-    return _Study(catalogue, store, split, decisions), backbone
+    return StudyData(catalogue, store, split, decisions), backbone
 
 
 def _reading(emit: Emit) -> Callable[[int, int], None]:
@@ -300,50 +265,12 @@ def _reading(emit: Emit) -> Callable[[int, int], None]:
     return progress
 
 
-def _batches(
-    study: _Study, rows: list[int], backbone: Backbone, recipe: Recipe, device: torch.device, augment: str = "none"
-) -> Batches:
-    return Batches(
-        study.store, rows, study.targets(rows), mean=backbone.mean, std=backbone.std, device=device,
-        batch_size=recipe.batch_size, seed=recipe.seed, augment=augment,
-    )  # fmt: skip
-
-
-def _fit(
-    model: nn.Module,
-    backbone: Backbone,
-    study: _Study,
-    recipe: Recipe,
-    small: Recipe,
-    out: Path,
-    device: torch.device,
-    emit: Emit,
-    resume: bool,
-    accumulate: int,
-    stop: Stop | None,
-) -> Fit:
-    emit({"type": "phase", "phase": "training", "message": "Training"})
-    return fit(
-        model,
-        parameter_groups(model, backbone, recipe),
-        _batches(study, study.rows("train"), backbone, recipe, device, augment=recipe.augment),
-        _batches(study, study.rows("val"), backbone, small, device),
-        recipe,
-        len(study.catalogue.classes),
-        emit=emit,
-        checkpoint=Checkpoint(out / outputs.CHECKPOINT),
-        resume=resume,
-        accumulate=accumulate,
-        stop=stop,
-    )
-
-
-def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, device: torch.device) -> Tested:
+def _test(model: nn.Module, study: StudyData, backbone: Backbone, recipe: Recipe, device: torch.device) -> Tested:
     rows = {side: study.rows(side) for side in SPLITS}
     rows["train"] = training_rows(rows["train"], recipe.seed)
     sides = {
         side: Side(
-            _batches(study, chosen, backbone, recipe, device), study.items(chosen)
+            study.batches(chosen, backbone, recipe, device), study.items(chosen)
         )
         for side, chosen in rows.items()
     }  # fmt: skip
@@ -351,7 +278,7 @@ def _test(model: nn.Module, study: _Study, backbone: Backbone, recipe: Recipe, d
 
 
 def _write_recipe(
-    out: Path, recipe: Recipe, backbone: Backbone, study: _Study, device: torch.device, resume: bool, accumulate: int
+    out: Path, recipe: Recipe, backbone: Backbone, study: StudyData, device: torch.device, resume: bool, accumulate: int
 ) -> None:
     catalogue = study.catalogue
     if backbone.source == "file":
