@@ -12,22 +12,25 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil  # type: ignore[import-untyped]
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from wara.backbones import load_backbone
 from wara.errors import InputError
 from wara.training.class_token import answering
 from wara.training.device import peak_memory_mb, resolve_device, set_fused_attention
+from wara.training.frozen import cut
 from wara.training.methods import build, parameter_groups
 from wara.training.recipe import PRESETS, Recipe
+
+Run = Callable[[Tensor], Tensor]
 
 _WARM_UP, _MOST_STEPS, _SECONDS = 1, 8, 6.0
 # What a training needs beside the steps that were measured: a checkpoint's copy, decoded images on their way.
@@ -41,6 +44,7 @@ class WarmUp:
     Attributes:
         step_s: seconds of a training step, of a batch each.
         image_s: seconds of classifying an image.
+        once_s: seconds an image of the part that runs once a view; 0 where all of the model runs in every epoch.
         start_s: seconds until the first step: starting the process, loading the network.
         memory_mb: the largest memory in MiB, or None where the system does not tell.
         available_mb: memory that was free before the start, in MiB: the GPU's where it runs on one.
@@ -53,6 +57,7 @@ class WarmUp:
     memory_mb: float | None
     available_mb: float | None
     device: str
+    once_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,23 +96,37 @@ def measure(recipe: Recipe, num_classes: int, *, started: float | None = None) -
     optimiser = torch.optim.AdamW(parameter_groups(model, backbone, recipe), fused=device.type == "cuda")
     images = torch.randn(recipe.batch_size, 3, backbone.size, backbone.size, device=device)
     targets = torch.arange(recipe.batch_size, device=device) % num_classes
+    halves = cut(model) if recipe.views else None
     start = time.time() - began
     with _memory_in_words(recipe):
-        steps = list(_steps(model, optimiser, images, targets, recipe))
-        model.eval()
-        set_fused_attention(model, device, training=False)
-        with torch.inference_mode(), answering(model, device, recipe.precision):
-            model(images)
-            _wait(device)
-            before = time.perf_counter()
-            model(images)
-            _wait(device)
-            image = (time.perf_counter() - before) / recipe.batch_size
-    return WarmUp(tuple(steps), image, start, peak_memory_mb(device), available, device.type)
+        once, run, seen = 0.0, cast(Run, model), images
+        if halves is not None:
+            (once, seen), run = _timed(halves.first, model, images, recipe), halves.rest
+        steps = list(_steps(model, run, optimiser, seen, targets, recipe))
+        image, _ = _timed(model, model, images, recipe)
+    return WarmUp(tuple(steps), image, start, peak_memory_mb(device), available, device.type, once)
+
+
+def _timed(run: Run, model: nn.Module, images: Tensor, recipe: Recipe) -> tuple[float, Tensor]:
+    """Return the seconds an image of running a part of a model without training it, and what it gives."""
+    model.eval()
+    set_fused_attention(model, images.device, training=False)
+    with torch.no_grad(), answering(model, images.device, recipe.precision):
+        run(images)
+        _wait(images.device)
+        before = time.perf_counter()
+        found = run(images)
+        _wait(images.device)
+    return (time.perf_counter() - before) / len(images), found.float()
 
 
 def _steps(
-    model: nn.Module, optimiser: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, recipe: Recipe
+    model: nn.Module,
+    run: Run,
+    optimiser: torch.optim.Optimizer,
+    images: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
 ) -> Iterator[float]:
     model.train()
     set_fused_attention(model, images.device, training=True)
@@ -115,7 +134,7 @@ def _steps(
     for number in range(_WARM_UP + _MOST_STEPS):
         before = time.perf_counter()
         with answering(model, images.device, recipe.precision):
-            logits = model(images)
+            logits = run(images)
         loss = F.cross_entropy(logits.float(), targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -137,8 +156,9 @@ def estimate(warm_up: WarmUp, recipe: Recipe, images: dict[str, int]) -> list[Es
     """
     fast, slow = _quarters(warm_up.step_s)
     steps = max(1, math.ceil(images.get("train", 0) / recipe.batch_size))
-    judged = images.get("val", 0) * warm_up.image_s
+    judged = images.get("val", 0) * max(0.0, warm_up.image_s - warm_up.once_s)
     last = (images.get("val", 0) + images.get("test", 0)) * warm_up.image_s + warm_up.start_s
+    last += (recipe.views * images.get("train", 0) + images.get("val", 0)) * warm_up.once_s
     found = []
     for preset, values in PRESETS.items():
         own = {name: getattr(recipe, name) for name in values if getattr(recipe, name) != PRESETS[recipe.preset][name]}

@@ -6,7 +6,6 @@ long as the image is: training images are then seen in a fixed number of views (
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class KeptBatches:
         self._batches, self._shape = batches, shape
         self.targets, self.device, self.steps = batches.targets, batches.device, batches.steps
         self._bytes = 2 * int(np.prod(shape))
-        self._file = file.open("rb", buffering=0)
+        self._file = file
 
     def __len__(self) -> int:
         """Number of images."""
@@ -106,8 +105,10 @@ class KeptBatches:
     def _tokens(self, places: NDArray[np.int64]) -> Tensor:
         # Read, not mapped into memory: what was read of a mapping counts as memory of this process.
         found = np.empty((len(places), *self._shape), dtype=np.float16)
-        for row, place in zip(found, places.tolist(), strict=True):
-            os.preadv(self._file.fileno(), [row.data], place * self._bytes)
+        with self._file.open("rb") as kept:
+            for row, place in zip(found, places.tolist(), strict=True):
+                kept.seek(place * self._bytes)
+                kept.readinto(row.data)
         return torch.from_numpy(found).to(self.device).float()
 
 

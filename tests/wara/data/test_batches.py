@@ -101,3 +101,23 @@ def test_augmentation_is_small_and_does_not_mirror() -> None:
     assert bool((left > right).all())
     assert not torch.equal(images[0], images[1])
     assert 0 <= float(images.min()) <= float(images.max()) <= 255
+
+
+def test_views_come_in_turn_and_an_image_looks_the_same_whenever_its_view_does(batches: Callable[..., Batches]) -> None:
+    made = batches(augment="light", views=2)
+
+    def by_row(epoch: int) -> torch.Tensor:
+        images = torch.cat([x for x, _ in made.training(epoch)])
+        places = torch.cat(made.order(epoch))
+        return images[places.argsort()]
+
+    assert not torch.equal(torch.cat(made.order(1)), torch.cat(made.order(3)))
+    assert torch.equal(by_row(1), by_row(3)) and torch.equal(by_row(2), by_row(4))
+    assert not torch.allclose(by_row(1), by_row(2))
+    for view in (0, 1):
+        torch.testing.assert_close(torch.cat(list(made.seen(view))), by_row(view + 1))
+
+
+def test_views_of_images_that_are_not_changed_are_the_images(batches: Callable[..., Batches]) -> None:
+    made = batches(augment="none", views=2)
+    assert torch.equal(torch.cat(list(made.seen(1))), torch.cat([x for x, _ in made.evaluation()]))

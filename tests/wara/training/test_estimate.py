@@ -44,6 +44,19 @@ def test_the_time_is_steps_and_judgements_of_every_pass() -> None:
     assert quick.high_s < balanced.high_s < thorough.high_s
 
 
+def test_a_frozen_part_is_run_once_a_view_and_the_passes_take_the_rest() -> None:
+    order = recipe(epochs=5, patience=3, views=2)
+    quick = estimate(warm_up(once_s=0.008), order, {"train": 80, "val": 10, "test": 20})[0]
+    passes = 5 * (10 * 0.5 + 10 * 0.002)
+    assert quick.high_s == pytest.approx(passes + 4.0 + 30 * 0.01 + (2 * 80 + 10) * 0.008)
+
+
+@pytest.mark.parametrize("options", [{"method": "linear-probe"}, {"last_blocks": 1}])
+def test_what_runs_once_is_measured_apart_where_views_are_kept(options: dict[str, object]) -> None:
+    assert measure(recipe(views=2, **options), 3).once_s > 0
+    assert measure(recipe(views=0, **options), 3).once_s == 0
+
+
 def test_few_images_take_the_passes_that_training_would_give_them() -> None:
     order = Recipe.from_preset("quick", backbone="x", batch_size=10)
     assert [one.epochs for one in estimate(warm_up(), order, {"train": 100})] == [15, 45, 120]
