@@ -322,6 +322,12 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         step="any",
         placeholder="twice the rank",
         hint="How far the adapter may move the network.",
+    ) + number(
+        "last_blocks",
+        "Only the last layers",
+        term="last blocks",
+        placeholder="all",
+        hint="Fewer train faster, most of all with a fixed number of looks (below).",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")
@@ -344,6 +350,13 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         + number("seed", "Seed", placeholder="0", hint="Fixes chance: split, order and start. The same gives the same.")
         + select("fit", "Not square", FITS, term="fit", hint="What happens to an image that is not square.")
         + select("augment", "Variation", AUGMENTS, term="augmentation", hint="Shifts and turns it a little each time.")
+        + number(
+            "views",
+            "Looks",
+            term="views",
+            placeholder="a new one each pass",
+            hint="So many variations of each image, used in turn. The part that does not learn then runs once a look.",
+        )
         + select("device", "Device", DEVICES, hint="Where it computes.")
     )
     balanced = forms.check(
