@@ -35,8 +35,6 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
     _require_rank(backbone, recipe.rank)
     try:
         config = _peft_config(backbone, recipe)
-        if recipe.last_blocks is not None:
-            config.target_modules = set(list(_attention_layers(backbone))[-recipe.last_blocks :])
         model = cast(nn.Module, peft.get_peft_model(backbone.model, config))
         _require_in_use(model, backbone)
         return model
@@ -66,6 +64,13 @@ def _attention_layers(backbone: Backbone) -> dict[str, nn.Linear]:
 
 
 def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
+    config = _of_all_blocks(backbone, recipe)
+    if recipe.last_blocks is not None:
+        config.target_modules = set(list(_attention_layers(backbone))[-recipe.last_blocks :])
+    return config
+
+
+def _of_all_blocks(backbone: Backbone, recipe: Recipe) -> Any:
     heads = [backbone.head]
     shared: dict[str, Any] = {
         "r": recipe.rank, "wara_alpha": recipe.scaling_alpha, "wara_dropout": recipe.dropout,
@@ -176,7 +181,9 @@ def load(backbone: Backbone, recipe: Recipe, folder: Path) -> nn.Module:
             code="run-incomplete",
         )
     if recipe.method in PEFT_METHODS:
-        model: nn.Module = peft.PeftModel.from_pretrained(backbone.model, folder)
+        # The config is made of the recipe once more: one from elsewhere could name modules for PEFT to import.
+        config = _peft_config(backbone, recipe)
+        model: nn.Module = peft.PeftModel.from_pretrained(backbone.model, folder, config=config)
     else:
         model = build(backbone, recipe)
         load_trained_state(model, load_file(expected))

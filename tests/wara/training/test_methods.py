@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 
-from tests.wara.support import small_recipe
+from tests.wara.support import UNTRAINED, small_recipe
 from wara.backbones import Backbone, _require_transformer, load_backbone
 from wara.errors import InputError
 from wara.training.methods import (
@@ -65,7 +66,7 @@ def test_saving_and_loading_onto_a_fresh_backbone_gives_the_same_outputs(method:
         for parameter in (p for p in model.parameters() if p.requires_grad):
             parameter.add_(torch.randn_like(parameter) * 0.05)
     save(model, recipe, tmp_path)
-    images = torch.randn(2, 3, 224, 224)
+    images = torch.randn(2, 3, 32, 32)
 
     loaded = load(load_backbone("vit_tiny_untrained", 3), recipe, tmp_path)
 
@@ -127,3 +128,18 @@ def test_a_state_of_another_method_is_refused() -> None:
     lora = build(load_backbone("vit_tiny_untrained", 3), small_recipe(method="lora"))
     with pytest.raises(InputError, match="another method or another rank"):
         load_trained_state(lora, trained_state(wara))
+
+
+@pytest.mark.parametrize("method", ["wara", "lora"])
+def test_a_config_from_elsewhere_is_not_what_a_model_is_loaded_by(method: str, tmp_path: Path) -> None:
+    """PEFT would import the module that a LoRA config names."""
+    recipe = small_recipe(method=method, last_blocks=2)
+    made = build(load_backbone(UNTRAINED, 2, image_size=32), recipe)
+    save(made, recipe, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps(stored | {"megatron_config": {"x": 1}, "megatron_core": "nowhere.to.be_found", "r": 3}))
+    loaded = load(load_backbone(UNTRAINED, 2, image_size=32), recipe, tmp_path)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), made.eval()(images))
