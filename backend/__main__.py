@@ -10,7 +10,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from backend import logs
+from backend import heap, logs
 from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
@@ -36,6 +36,7 @@ def main() -> int:
     """Start the server, or run the command that is named; return the exit code."""
     # Images, weights and the database are for this user alone.
     os.umask(0o077)
+    heap.share_one_heap()
     if len(sys.argv) > 1:
         from backend.commands import run
 

@@ -24,6 +24,8 @@ MOST_LEFT_BYTES = 8 << 20
 MEGABYTE = 1 << 20
 # Of the loads these are the warm-up: every door once, all that is imported on first use.
 WARM_UP = 10
+# Of the memory that are shown.
+STEPS = 10
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Outcome:
         faults: answers that must not be, and lines of the log about errors that nobody foresaw.
         same_process: whether the server of the beginning still runs.
         memory_mb: of the server and its decoders, after the warm-up, at the most, and at the end.
+        memory_steps: the same at even steps of the run, to see whether it still rises.
         left_bytes: of files in the data folder at the end beyond those of the beginning.
         left_files: those files, but for the database.
     """
@@ -45,6 +48,7 @@ class Outcome:
     faults: list[str]
     same_process: bool
     memory_mb: tuple[float, float, float]
+    memory_steps: list[float]
     left_bytes: int
     left_files: list[str]
 
@@ -91,7 +95,7 @@ def run(folder: Path, uploads: int, seed: int) -> Outcome:
         memory = memory or [_memory_mb(process)]
         return Outcome(
             counted, dict(seconds), hostile.faults, same, (memory[0], max(memory), _memory_mb(process)),
-            sum(after.values()) - sum(before.values()), sorted(new),
+            memory[:: max(1, len(memory) // STEPS)], sum(after.values()) - sum(before.values()), sorted(new),
         )  # fmt: skip
     finally:
         server.stop(signal.SIGTERM)
@@ -129,6 +133,7 @@ def table(found: Outcome) -> str:
         f"server errors and answers that tell too much: {len(found.faults)}",
         f"crashes of the server: {0 if found.same_process else 1}",
         f"memory: {first:,.0f} MB after every door once, {most:,.0f} MB at the most, {last:,.0f} MB at the end",
+        f"memory at even steps, MB: {', '.join(f'{value:,.0f}' for value in found.memory_steps)}",
         f"disk: {found.left_bytes:+,} bytes, {len(found.left_files)} files left behind",
     ])  # fmt: skip
 

@@ -20,16 +20,33 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.server import good, running
 from benchmarks.serving import TRAINING, train
 
 HERE = Path(__file__).parent
 SHOWN = ("50%", "95%", "99%", "100%")
+WATCHED_EVERY_S = 5
+# A department's hour, assumed: ten people at once who each make ten requests a minute, images they classify included.
+REQUESTS_AN_HOUR = 6_000
 
 
 def say(line: str) -> None:
     """Write a line."""
     sys.stdout.write(line + "\n")
+
+
+def curve(memory: list[float], requests: int) -> str:
+    """Return memory by minute, how it went in the second half, and how many hours of use the requests stand for."""
+    minutes = [f"{value:,.0f}" for value in memory[:: 60 // WATCHED_EVERY_S]]
+    later = memory[len(memory) // 2 :]
+    slope = np.polyfit(np.arange(len(later)) * WATCHED_EVERY_S / 60, later, 1)[0] if len(later) > 1 else float("nan")
+    hours = requests / REQUESTS_AN_HOUR
+    return (
+        f"By minute: {', '.join(minutes)}; in the second half {slope:+.1f} MiB a minute.\n"
+        f"{requests:,} requests: {hours:.1f} hours of a department, at {REQUESTS_AN_HOUR:,} an hour (assumed)."
+    )
 
 
 def main() -> int:
@@ -50,7 +67,7 @@ def main() -> int:
         over = threading.Event()
 
         def watch() -> None:
-            while not over.wait(5):
+            while not over.wait(WATCHED_EVERY_S):
                 memory.append(server.memory_mb("VmRSS"))
 
         watcher = threading.Thread(target=watch)
@@ -89,6 +106,7 @@ def main() -> int:
     shown = (memory[0], settled, max(memory), memory[-1])
     words = "\nServer's memory, MiB: {:,.0f} at first, {:,.0f} after a fifth, {:,.0f} at most, {:,.0f} at the end"
     say(words.format(*shown))
+    say(curve(memory, sum(int(row["Request Count"]) for row in rows if row["Name"] == "Aggregated")))
     grown = memory[-1] > 1.2 * settled
     return int(failed > 0 or grown or state != "running")
 
