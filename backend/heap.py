@@ -12,10 +12,10 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 def share_one_heap() -> bool:
     """Have all threads of this process take memory from one heap; return whether they will.
 
-    glibc gives threads heaps ("arenas") of their own, up to eight a core, and never gives back what lies free between
-    blocks in use, nor up to 64 MB at the top of each. After uploads and explanations in ever other threads that came to
-    500 MB held and not used. Most allocations are of Python's own pools or of whole tensors, and either holds no lock
-    for long. To be called before there are threads: glibc reads the limit when a second thread first asks for memory.
+    glibc gives threads heaps ("arenas") of their own, up to eight a core, and keeps in each what was freed there. After
+    10,000 uploads in ever other threads 497 MB were held so and not used; with one heap the process ended 74 MB above
+    its start, with two 166 MB. To be called before there are threads: glibc reads the limit when a second thread first
+    asks for memory.
 
     Nothing is done where the C library has no such thing (macOS, musl), or where ``MALLOC_ARENA_MAX`` says otherwise.
     """
