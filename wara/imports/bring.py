@@ -99,7 +99,7 @@ def bring_in(
         tables.copy_split(archive, out, known.classes)
         history = tables.copy_history(archive, out)
         with _understood(outputs.METRICS):
-            metrics = _metrics(archive, out, known.classes, recipe, sides, backbone.model.num_features)
+            metrics = _metrics(archive, out, known.classes, recipe, sides, _width(backbone))
         outputs.write_json(out / outputs.METRICS, metrics)
         figures = out / outputs.FIGURES
         figures.mkdir()
@@ -197,7 +197,7 @@ def _analyses(
     energy = like(archive.json(ENERGY), own[study.ENERGY], ENERGY, exact=_EXACT_ANALYSES)
     with _understood(ENERGY):
         for of in ("update", "tokens"):
-            read_subband_energy(energy, of=of, cls=None)  # type: ignore[arg-type]
+            read_subband_energy(energy, of=of, cls=None)
         study.write(figures, own | {study.ENERGY: energy})
     if SCALES not in archive:
         return
@@ -210,11 +210,18 @@ def _analyses(
         study.write_class_scales(figures, scales)
 
 
+def _width(backbone: Backbone) -> int:
+    """Return how many numbers the head takes of an image."""
+    head = backbone.model.get_submodule(backbone.head)
+    return int(next(head.parameters()).shape[-1])
+
+
 def _noise(backbone: Backbone, classes: int, each: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield random images (b, 3, S, S) with their classes, `each` of every class."""
     targets = torch.arange(classes).repeat(each)
     generator = torch.Generator().manual_seed(0)
-    for part in targets.split(_AT_ONCE):
+    for start in range(0, len(targets), _AT_ONCE):
+        part = targets[start : start + _AT_ONCE]
         yield torch.randn(len(part), 3, backbone.size, backbone.size, generator=generator), part
 
 

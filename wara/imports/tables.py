@@ -87,8 +87,9 @@ def copy_history(archive: RunArchive, out: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: it is no history of a training.
     """
+    data = archive.read(outputs.HISTORY)
     try:
-        text = archive.read(outputs.HISTORY).decode("utf-8")
+        text = data.decode("utf-8")
         rows = [_epoch(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
         if not 0 < len(rows) <= _MOST_EPOCHS:
             raise ValueError("number of rows")

