@@ -96,7 +96,8 @@ def bring_in(
         outputs.write_json(out / outputs.RECIPE, written)
         with _understood(outputs.PREDICTIONS):
             sides = tables.copy_predictions(archive, out, known.classes)
-        tables.copy_split(archive, out, known.classes)
+        with _understood(outputs.SPLIT):
+            tables.copy_split(archive, out, known.classes)
         history = tables.copy_history(archive, out)
         with _understood(outputs.METRICS):
             metrics = _metrics(archive, out, known.classes, recipe, sides, _width(backbone))

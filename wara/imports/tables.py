@@ -15,6 +15,7 @@ import numpy as np
 from wara.answer_table import as_text
 from wara.data.items import Item
 from wara.data.split_file import read_split_csv, write_items_csv
+from wara.errors import InputError
 from wara.evaluation.answers import Answers
 from wara.evaluation.assessment import assess
 from wara.evaluation.novelty import Novelty
@@ -73,7 +74,10 @@ def copy_split(archive: RunArchive, out: Path, classes: Sequence[str]) -> None:
     """
     path = out / outputs.SPLIT
     path.write_bytes(archive.read(outputs.SPLIT))
-    items = read_split_csv(path)
+    try:
+        items = read_split_csv(path)
+    except InputError as error:  # its sentence names the whole path, and speaks of a run that is to go on
+        raise unfit(outputs.SPLIT, "it is no table of file, label, patient and split") from error
     if any(item.label not in classes for item in items):
         raise unfit(outputs.SPLIT, "it names classes that the model does not have")
     who = [None if item.patient is None else _cell(item.patient) for item in items]

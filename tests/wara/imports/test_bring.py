@@ -185,7 +185,7 @@ def test_a_missing_file_is_named(name: str, files: Files, tmp_path: Path) -> Non
 def test_a_file_of_other_content_is_refused(name: str, content: bytes, files: Files, tmp_path: Path) -> None:
     files[name] = content
     error = refusal(tmp_path, files)
-    assert error.code in {"import-unfit", "run-damaged", "split-csv", "import-weights", "import-adapter"}, error
+    assert error.code in {"import-unfit", "run-damaged", "import-weights", "import-adapter"}, error
 
 
 RECIPE: list[tuple[str, Callable[[Any], Any]]] = [
@@ -288,6 +288,15 @@ def test_figures_that_do_not_belong_to_the_model_are_refused(
     files[name] = changed(files[name], change)
     error = refusal(tmp_path, files)
     assert error.code == "import-unfit" and error.seen == name
+
+
+@pytest.mark.parametrize(
+    "content", [b"file,label,patient,split\na,other,,test\n", b"file,label,patient,split\nx\n", b"a\n"]
+)
+def test_a_damaged_split_is_refused_without_a_path(content: bytes, files: Files, tmp_path: Path) -> None:
+    files["split.csv"] = content
+    error = refusal(tmp_path, files)
+    assert error.code == "import-unfit" and error.seen == "split.csv" and str(tmp_path) not in str(error)
 
 
 def test_cells_that_a_spreadsheet_would_run_stay_text(files: Files, tmp_path: Path) -> None:
