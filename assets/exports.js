@@ -1,4 +1,5 @@
-// Files of a model that the server makes first: what is happening meanwhile, the file, or a sentence why there is none.
+// Models that leave and come in. Files that the server makes first: what is happening meanwhile, the file, or a
+// sentence why there is none. A zip that is brought in: how far it is, what came of it, or why it was refused.
 (() => {
   "use strict";
 
@@ -60,5 +61,27 @@
     });
   }
 
-  Object.assign(window.studio, { exports });
+  function bringIn(element, trigger, event) {
+    element.addEventListener("click", async (click) => {
+      if (!click.target.closest("[data-part=bring-in]")) return;
+      const { Problem, send, meter, megabytes, count } = window.studio.tools;
+      const line = meter(element.querySelector("[data-part=meter]"));
+      const file = element.querySelector("[data-part=model-file]").files[0];
+      if (!file) { line.fail("No file is chosen. Choose the zip that Download gave on the page Models of the other machine."); return; }
+      const body = new FormData();
+      body.append("file", file, file.name);
+      try {
+        const made = await send("/models", body, {
+          onBytes: (loaded) => line.show(Math.min(1, loaded / (file.size || 1)), loaded < file.size ? `Sending ${megabytes(loaded)} of ${megabytes(file.size)}` : "Checking the model; this takes some seconds"),
+        });
+        const left = made.passed_over_count ? ` Not taken: ${count(made.passed_over_count)} files that no model needs, such as ${made.passed_over[0]}.` : "";
+        line.done(`${made.name} is here now, and can be chosen on the pages Classify and Analyse.${left}`);
+        trigger(event, { id: made.id });
+      } catch (error) {
+        line.fail(error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.");
+      }
+    });
+  }
+
+  Object.assign(window.studio, { exports, bringIn });
 })();

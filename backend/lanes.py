@@ -73,8 +73,9 @@ class Lanes:
         self.predictions = Lane("predictions", threads=8, room=256, seconds=2)
         self.batches = Lane("batches", threads=4, room=64, seconds=5)
         self.explanations = Lane("explanations", threads=1, room=32, seconds=15)
+        self.imports = Lane("imports", threads=1, room=4, seconds=15)
         self.thumbnails = Lane("thumbnails", threads=2, room=1024, seconds=5)
 
     def all(self) -> tuple[Lane, ...]:
         """Return every lane."""
-        return (self.predictions, self.batches, self.explanations, self.thumbnails)
+        return (self.predictions, self.batches, self.explanations, self.imports, self.thumbnails)

@@ -305,11 +305,20 @@ def recipe_of(stored: dict[str, Any]) -> Recipe:
     """Return the `Recipe` inside a stored recipe.json."""
     names = Recipe.__dataclass_fields__
     fields = {key: value for key, value in stored.items() if key in names and key != "backbone"}
-    return Recipe(backbone=_spec_of(stored["backbone"]), **fields)
+    return Recipe(backbone=spec_of(stored["backbone"]), **fields)
 
 
-def _spec_of(backbone: dict[str, Any]) -> str:
-    """Return a spec from what is stored of a backbone; empty for a weights file that is not where it was."""
+def spec_of(backbone: dict[str, Any]) -> str:
+    """Return a spec from what is stored of a backbone; empty for a weights file that is not where it was.
+
+    Raises:
+        InputError: the name would name a file too, which a run from elsewhere must not choose.
+    """
+    if ":" in str(backbone["name"]):
+        raise InputError(
+            "The run names its backbone in a way that no training writes", seen=str(backbone["name"])[:100],
+            remedy="Copy the run folder again from where it was made.", code="run-damaged",
+        )  # fmt: skip
     if backbone["source"] != "file":
         return str(backbone["name"])
     file = remembered_weights(backbone["sha256"])

@@ -152,4 +152,7 @@ def _figure(
 def _gone(evaluation: dict[str, Any]) -> str:
     if evaluation["images"]:
         return ""
-    return alert("The images cannot be shown: the data set was deleted or changed. Their names remain.", kind="info")
+    return alert(
+        "The images cannot be shown: the data set was deleted, changed, or is on another machine. Their names remain.",
+        kind="info",
+    )

@@ -40,8 +40,13 @@ HEAD = (
 def build(backend: Backend) -> dict[str, Any]:
     """Lay the page out and wire it."""
     act_on = "studio.actions(element, trigger, 'act'); studio.reveal(element)"
-    panel(page_head("Models", "What has been trained here, side by side, judged on images that no model had seen."))
+    panel(
+        page_head(
+            "Models", "What has been trained here or brought in, side by side, judged on images that no model had seen."
+        )
+    )
     listing = panel(elem_id="models-list", wire=f"{act_on}; studio.compare(element, trigger, 'act')")
+    arrival = panel(render_arrival(), elem_id="models-bring-in", wire="studio.bringIn(element, trigger, 'came')")
     with gr.Column(elem_id="models-results", visible=False) as box:
         head = panel(elem_id="results-head", wire=act_on)
         curves = panel(elem_id="results-curves")
@@ -181,6 +186,11 @@ def build(backend: Backend) -> dict[str, Any]:
             return {**await show(), comparison: _told(problem.sentence)}
         return card_closed
 
+    async def came(_event: gr.EventData) -> dict[Any, Any]:
+        """A model was brought in: it stands in the list."""
+        return await show()
+
+    listen(arrival.came, came, [], outputs)
     listen(form.changed, changed, [seen], outputs)
     for part in (listing, head, point, matrix, images, comparison, card_head):
         listen(part.act, act, [seen], outputs)
@@ -213,6 +223,21 @@ def render_card_head(model_id: str, name: str, reveal: str = "") -> str:
     link = f'<a class="link" href="{page}" target="_blank" rel="noopener">Print or save as PDF</a>'
     side = f'<span class="title-side">{link}{close}</span>'
     return f'<div class="title-row"><h2{there}>Model card: {escape(name)}</h2>{side}</div>'
+
+
+def render_arrival() -> str:
+    """The field by which a model that was trained elsewhere is brought in."""
+    return (
+        '<details class="fold" id="bring-in"><summary>Bring in a model that was trained elsewhere</summary>'
+        '<p class="hint">The zip that Download gave there, as it is. Weights, tables and figures are checked before '
+        "any of it is kept, and the same backbone must be on this machine.</p>"
+        '<div class="field"><label class="label" for="model-file">Model as a zip</label>'
+        '<input type="file" id="model-file" data-part="model-file" accept=".zip,application/zip"></div>'
+        '<button type="button" class="button button-quiet" data-part="bring-in">Bring in this model</button>'
+        '<div class="meter" data-part="meter"><progress max="1" value="0" aria-label="Model"></progress>'
+        '<div class="meter-line"><span data-part="text" role="status"></span></div>'
+        '<p class="meter-alert" data-part="alert" role="alert"></p></div></details>'
+    )
 
 
 def render_models(models: list[dict[str, Any]]) -> str:
@@ -264,9 +289,11 @@ def _row(model: dict[str, Any], start: float) -> tuple[str, ...]:
         label = f"AUROC {words.interval(auroc)}"
         drawn = whisker(auroc["value"], auroc["low"], auroc["high"], start=start, label=label)
     untrained = "" if model.get("pretrained", True) else ' <span class="badge badge-note">untrained backbone</span>'
+    imported = model.get("imported")
+    data = "" if imported else f"{escape(model.get('dataset_name') or 'deleted data set')} · "
     about = (
-        f"<small>{escape(model.get('dataset_name') or 'deleted data set')} · {escape(backbone_name(model))}</small>"
-        f"<small>{escape(words.moment(model.get('created')))}</small>"
+        f"<small>{data}{escape(backbone_name(model))}</small>"
+        f"<small>{'imported on ' if imported else ''}{escape(words.moment(model.get('created')))}</small>"
     )
     tested = f"<small>{words.plural(test['n_images'], 'test image')}</small>" if test.get("n_images") else ""
     question = f"Delete the model “{name}” from this server? Download it first if you want to keep it."

@@ -24,6 +24,7 @@ from backend.api.schemas import (
     PROBLEMS,
     FigureList,
     FigureOut,
+    ImportedModel,
     ModelList,
     ModelOut,
     PredictionList,
@@ -31,6 +32,7 @@ from backend.api.schemas import (
     upload_body,
 )
 from backend.db import Model
+from backend.importing import import_model
 from backend.packing import zip_stream
 from backend.problems import not_found
 from backend.storage import StoredFile
@@ -45,6 +47,8 @@ from wara.training.outputs import read_card_page
 if TYPE_CHECKING:
     from wara.inference import Prediction, Predictor
 
+SHOWN_PASSED_OVER = 20
+
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
 
@@ -53,6 +57,44 @@ def list_models(session: SessionDep) -> ModelList:
     """List models, newest first."""
     rows = session.scalars(select(Model).where(visible("model")).order_by(Model.created.desc(), Model.id))
     return ModelList(items=[_out(row, session) for row in rows])
+
+
+@router.post(
+    "/models",
+    status_code=201,
+    openapi_extra=upload_body("file", many=False, name="what to call it; by default as its folder in the zip"),
+)
+async def add_model(request: Request, parts: PartsDep) -> ImportedModel:
+    """Bring in a model that was trained elsewhere: the zip that its download gave.
+
+    It is kept once all of it is understood and it answers an image; its backbone must be here. The card and the figures
+    are made anew, and `imported` tells it from those that were trained here.
+    """
+    lane = parts.lanes.imports
+    async with lane.enter():
+        with parts.storage.scratch() as batch:
+            fields = await receive(request, parts.storage, batch, file_field="file")
+            if len(batch.files) != 1 or not batch.files[0].name.lower().endswith(".zip"):
+                raise InputError(
+                    "A model is brought in as one zip",
+                    seen=", ".join(file.name for file in batch.files)[:200] or "no file",
+                    remedy="Send 'file' once: the zip that Download gave on the page Models.",
+                    code="import-no-zip",
+                )
+            device = parts.settings.device.partition(":")[0]
+            made, passed_over = await lane.run(
+                import_model, parts.database, parts.storage, parts.backbones, device, batch.files[0],
+                fields.get("name", ""),
+            )  # fmt: skip
+    request.state.made = ("model", made.id)
+    return await run_in_threadpool(_imported, parts, made.id, passed_over)
+
+
+def _imported(parts: Parts, model_id: str, passed_over: list[str]) -> ImportedModel:
+    with parts.database.session() as session:
+        told = _out(require_model(session, model_id), session).model_dump()
+    shown = [name[:200] for name in passed_over[:SHOWN_PASSED_OVER]]
+    return ImportedModel(**told, passed_over_count=len(passed_over), passed_over=shown)
 
 
 @router.get("/models/{model_id}")
@@ -240,4 +282,5 @@ def _out(model: Model, session: Session) -> ModelOut:
         adapter_parameters=metrics.get("adapter_parameters"),
         seconds=metrics.get("seconds"),
         metrics=metrics,
+        imported=model.imported,
     )

@@ -333,10 +333,20 @@ class ModelOut(BaseModel):
     adapter_parameters: int | None
     seconds: float | None
     metrics: dict[str, Any]
+    imported: datetime | None = Field(
+        default=None, description="when it was brought in, where it was trained elsewhere; null for one trained here"
+    )
     access: Literal["own", "edit", "view"] | None = Field(
         default=None, description="how far one's rights to it reach; null on a server without accounts"
     )
     owner: str | None = Field(default=None, description="whose it is, where it is another's")
+
+
+class ImportedModel(ModelOut):
+    """A model that was brought in, and the files of its zip that were not taken."""
+
+    passed_over_count: int
+    passed_over: list[str]
 
 
 class ModelList(BaseModel):

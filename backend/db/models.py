@@ -157,6 +157,8 @@ class Model(Base):
     seed: Mapped[int | None]
     rank: Mapped[int | None]
     metrics: Mapped[dict[str, Any]]
+    # When it was brought in, where it was trained elsewhere.
+    imported: Mapped[datetime | None]
     job: Mapped[Job | None] = relationship(back_populates="model")
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.db import Database, Job
 from backend.devices import Device
+from backend.importing import drop_unlisted_models
 from backend.intake import Intake
 from backend.jobs import memory
 from backend.jobs.endings import End, Endings
@@ -100,6 +101,10 @@ class Supervisor:
         """Match the rows with the processes that are there, then begin."""
         self._stopping = False
         self._reconcile()  # raises nothing: whatever state the rows are in, the server must start
+        try:
+            drop_unlisted_models(self._database, self._storage)
+        except (OSError, OperationalError) as error:
+            unexpected(error)
         self._thread = threading.Thread(target=self._loop, name="job-supervisor", daemon=True)
         self._thread.start()
 

@@ -214,6 +214,40 @@ def test_a_model_is_saved_for_other_programs_under_the_name_that_the_server_give
     opening.value.close()
 
 
+def test_a_model_from_elsewhere_is_brought_in_by_its_zip(
+    studio: Studio, watch: Watch, trained: Trained, tmp_path: Path
+) -> None:
+    watch.refusals_expected = True
+    page = studio.page
+    studio.open("models")
+    field = page.locator("#bring-in")
+    field.locator("summary").click()
+    field.get_by_role("button", name="Bring in this model").click()
+    expect(field.get_by_role("alert")).to_contain_text("No file is chosen")
+    (tmp_path / "other.zip").write_bytes(films(tmp_path / "films")[0])
+    field.locator("input").set_input_files(tmp_path / "other.zip")
+    field.get_by_role("button", name="Bring in this model").click()
+    expect(field.get_by_role("alert")).to_contain_text("This is no trained model")
+
+    content = trained.http.get(f"/models/{trained.ids[PROBE]}/download").content
+    (tmp_path / "away.zip").write_bytes(content)
+    field.locator("input").set_input_files(tmp_path / "away.zip")
+    field.get_by_role("button", name="Bring in this model").click()
+    expect(field.get_by_role("status")).to_contain_text("is here now", timeout=TRAINING_MS)
+    name = "Last_layer_of_rings"
+    row = page.locator("#models-list tbody tr", has_text=name)
+    expect(row).to_contain_text("imported on")
+    studio.nothing_is_cut_off()
+    row.get_by_role("button", name="Results").click()
+    expect(page.locator("#results-head h2")).to_have_text(f"How good is {name}?")
+    page.locator("table.confusion button").first.click()
+    expect(page.locator("#models-cell")).to_contain_text("is on another machine")
+    studio.open("classify")
+    expect(page.locator("#page-classify option", has_text=name)).to_be_attached()
+    [made] = [m["id"] for m in trained.http.get("/models").json()["items"] if m["name"] == name]
+    trained.http.delete(f"/models/{made}").raise_for_status()
+
+
 def test_an_export_that_the_server_refuses_is_a_sentence_on_the_page(
     studio: Studio, watch: Watch, trained: Trained
 ) -> None:

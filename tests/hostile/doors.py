@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import random
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -212,6 +214,26 @@ class Hostile:
             counted["weights", "refused" if answer.status_code >= 300 else "accepted"] += 1
         return counted
 
+    def model(self, rng: random.Random, count: int) -> Counter[tuple[str, str]]:
+        """A model to bring in, sound but for one of its files, or as a damaged zip."""
+        whole = self.ask("GET", f"/models/{self.model_id}/download").content
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        read = [name for name in files if not name.endswith((".png", ".html", ".md"))]
+        counted: Counter[tuple[str, str]] = Counter()
+        for _ in range(count):
+            name = rng.choice(read)
+            one_bad = files | {name: mutate.raw(files[name], rng)}
+            data = mutate.raw(whole, rng) if rng.random() < 0.2 else make_zip(one_bad)
+            answer = self.ask("POST", "/models", files={"file": ("model.zip", data)})
+            counted["model", "refused" if answer.status_code >= 300 else "accepted"] += 1
+            if answer.status_code == 201:
+                made = answer.json()["id"]
+                for path in ("", "/card", "/evaluation", "/figures", "/analysis/subband-energy"):
+                    self.ask("GET", f"/models/{made}{path}")
+                self.ask("DELETE", f"/models/{made}")
+        return counted
+
     def named(self, rng: random.Random, count: int) -> Counter[tuple[str, str]]:
         """Good images under bad names."""
         counted: Counter[tuple[str, str]] = Counter()
@@ -231,6 +253,7 @@ class Hostile:
             (self.form, 0.22, LOAD), (self.packed, 0.13, LOAD), (self.zipped, 0.13, LOAD), (self.predicted, 0.21, LOAD),
             (self.batched, 0.1, LOAD), (self.archive, 0.07, 10), (self.table, 0.04, 5), (self.mapping, 0.06, 30),
             (self.weights, 0.02, 5), (self.named, 0.02, 5),
+            (self.model, 0.003, 5),
         ]  # fmt: skip
         left = [max(1, round(uploads * share)) for _, share, _ in shares]
         turn = 0

@@ -79,6 +79,10 @@ class Source(ABC):
                 yield name, error
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has, as its folder or zip says; more than that are never read."""
+
+    @abstractmethod
     def stamp(self, name: str) -> str:
         """Return a short text that changes when the file's content does, without reading the file."""
 
@@ -115,6 +119,13 @@ class FolderSource(Source):
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
 
+    def size(self, name: str) -> int:
+        """Return a file's bytes (see ``Source.size``)."""
+        try:
+            return self.file(name).stat().st_size
+        except OSError as error:
+            raise unreadable_file(name, error.strerror or "cannot be opened") from error
+
     def stamp(self, name: str) -> str:
         """Return size and time of change."""
         try:
@@ -144,6 +155,10 @@ class FileSource(Source):
             return self._file.read_bytes()
         except OSError as error:
             raise unreadable_file(name, error.strerror or "cannot be opened") from error
+
+    def size(self, name: str) -> int:
+        """Return the file's bytes (see ``Source.size``)."""
+        return self._file.stat().st_size
 
     def stamp(self, name: str) -> str:
         """Return size and time of change."""

@@ -23,11 +23,16 @@ def write_split_csv(path: Path | str, catalogue: Catalogue, split: Sequence[str]
     Raises:
         InputError: code "disk-full".
     """
+    write_items_csv(path, catalogue.items, split)
+
+
+def write_items_csv(path: Path | str, items: Sequence[Item], split: Sequence[str]) -> None:
+    """Do as ``write_split_csv`` does, for images without a catalogue."""
     path = Path(path)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for item, side in zip(catalogue.items, split, strict=True):
+    for item, side in zip(items, split, strict=True):
         writer.writerow([item.file, item.label, item.patient or "", side])
     draft = path.with_name(f"{path.name}.partial")
     try:

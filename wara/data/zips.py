@@ -68,6 +68,10 @@ class ZipSource(Source):
         except _READ_ERRORS as error:
             raise unreadable_file(name, "damaged inside the zip") from error
 
+    def size(self, name: str) -> int:
+        """Return a file's bytes when unpacked (see ``Source.size``)."""
+        return self._members[self.prefix + name].file_size
+
     def stamp(self, name: str) -> str:
         """Return size and checksum."""
         info = self._members[self.prefix + name]

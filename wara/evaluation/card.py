@@ -63,12 +63,14 @@ def _title(recipe: Fields, metrics: Fields, report: Fields) -> str:
     area = metrics["test"]["auroc"]
     method = METHOD_LABELS.get(recipe["method"], recipe["method"])
     untrained = "" if recipe["backbone"].get("pretrained", True) else _NOT_PRETRAINED
+    day = recipe.get("imported")
+    elsewhere = f"\n\n**Imported on {_text(day)}.** It was trained, and its figures measured, elsewhere." if day else ""
     return (
         f"# Model card: {method} on {_text(recipe['backbone']['name'])}\n\n"
         f"An image classifier for {len(recipe['classes'])} classes ({classes}). "
         f"AUROC on test images: **{interval(area)}**.\n\n"
         "> **A research tool, not a medical device.** It must not be used for diagnosis or to decide on treatment."
-        f"{untrained}"
+        f"{untrained}{elsewhere}"
     )
 
 
