@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import decoding, docs, problems, sign_in
+from backend import decoding, docs, heap, problems, sign_in
 from backend.accounts.audit import Audit
 from backend.accounts.gate import Gate
 from backend.accounts.people import People
@@ -242,4 +242,6 @@ def _stop(parts: Parts) -> None:
 
 
 def _warm_up() -> None:
-    import wara.backbones  # noqa: F401 - imported for its own sake
+    import wara.inference  # noqa: F401 - imported for its own sake
+
+    heap.keep_tidy()

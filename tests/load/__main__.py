@@ -87,6 +87,8 @@ def main() -> int:
         watcher.join()
         state = good(server.client.get(f"/api/v1/jobs/{job}")).json()["state"]
         good(server.client.post(f"/api/v1/jobs/{job}/cancel"))
+        while good(server.client.get(f"/api/v1/jobs/{job}")).json()["state"] == "running":
+            time.sleep(0.5)  # until then it writes into the folder that is to go
         table = results.with_name("load_stats.csv")
         if not table.exists():
             say((Path(folder) / "locust.log").read_text()[-2000:])
