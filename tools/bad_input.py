@@ -21,9 +21,10 @@ from unittest.mock import patch
 
 from fastapi.testclient import TestClient
 
+from backend.decoding import Decoders
 from backend.main import create_app
 from backend.settings import Settings
-from tools.bad_input_cases import IMAGES, ORDERS, UPLOADS, WEIGHTS, Files, make_zip, picture, study
+from tools.bad_input_cases import DECODERS, IMAGES, ORDERS, UPLOADS, WEIGHTS, Files, make_zip, picture, study
 from wara import cli
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_square
@@ -47,7 +48,7 @@ def document() -> str:
             "Image files",
             "Given to *Classify* or *Data*, or on the command line. In a data set such a file is passed over and\n"
             "listed with its reason; it stops none of the others.",
-            _images(),
+            [*_images(), *_decoders()],
         ),
     ]
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder) / "data") as http:
@@ -84,6 +85,18 @@ def _images() -> Iterator[Row]:
             continue
         grey = "grey" if image.greyscale else "colour"
         yield kind, f"*Is read*: {image.width} x {image.height} pixels, {image.bits} bits, {grey}."
+
+
+def _decoders() -> Iterator[Row]:
+    for kind, (make, memory_mb, limit_s, size) in DECODERS.items():
+        decoders = Decoders(1, memory_mb=memory_mb, limit_s=limit_s)
+        try:
+            list(decoders.squares(make(), "scan.tif", size))
+            raise InputError("This bad input was not refused", seen=kind, remedy="Mend the case.")
+        except UnreadableImage as error:
+            yield kind, error.sentence()
+        finally:
+            decoders.close()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from pydicom.uid import (
 )
 from safetensors.torch import save
 
+from backend.decoding import LIMIT_S, MEMORY_MB
+
 Files = dict[str, bytes]
 
 
@@ -134,6 +136,20 @@ IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "DICOM: no size stated": ("scan.dcm", lambda: dicom(0, 0)),
     "text named .dcm": ("scan.dcm", lambda: b"no DICOM at all"),
 }
+
+# Of a sound picture: memory in MB, seconds and side of the square by which the process that decodes comes to grief over
+# it. No file is known that does so within the limits of every day.
+DECODERS: dict[str, tuple[Callable[[], bytes], int, float, int]] = {
+    "a file over which its decoder crashes twice (here 16 MB where 1 MB may be taken)": (
+        lambda: picture(1, "TIFF", 4096), 1, LIMIT_S, 64,
+    ),
+    "a file that takes more than 60 s of the processor to decode (0.05 s here)": (
+        lambda: picture(1), MEMORY_MB, 0.05, 64,
+    ),
+    "a file over which its decoder meets an error that nobody foresaw (here a square of 10**12 pixels)": (
+        lambda: picture(1), MEMORY_MB, LIMIT_S, 10**12,
+    ),
+}  # fmt: skip
 
 
 def make_zip(files: Files) -> bytes:

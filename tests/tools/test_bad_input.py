@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tools import bad_input
-from tools.bad_input_cases import IMAGES, ORDERS, UPLOADS, WEIGHTS
+from tools.bad_input_cases import DECODERS, IMAGES, ORDERS, UPLOADS, WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def test_the_page_is_what_the_program_says(said: str) -> None:
 
 def test_every_kind_of_bad_input_has_its_answer(said: str) -> None:
     rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", said, flags=re.MULTILINE))
-    assert {*IMAGES, *UPLOADS, *ORDERS, *WEIGHTS} <= rows.keys()
+    assert {*IMAGES, *DECODERS, *UPLOADS, *ORDERS, *WEIGHTS} <= rows.keys()
     rows.pop("what comes in")
     for kind, answer in rows.items():
         assert re.fullmatch(r"(?s)\*Is .+|.+\. .+[.)]", answer), f"{kind}: {answer}"  # what was wrong, then what to do
