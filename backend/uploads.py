@@ -141,6 +141,14 @@ class MultipartReceiver:
     def _end(self) -> None:
         if self._part.writer is not None:
             self._part.writer.close()
+        elif self._part.name == self._file_field and self._part.text:
+            raise RequestRefused(
+                422,
+                f"The form field '{self._file_field}' holds text where a file belongs",
+                seen=_text(bytes(self._part.text[:40])),
+                remedy="Send the file as a part with a file name.",
+                code="file-as-text",
+            )
         elif not self._part.ignored:
             self.fields[self._part.name] = _text(bytes(self._part.text))
         self._part = _Part()

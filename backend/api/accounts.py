@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from sqlalchemy import select
 
 from backend.accounts import access
@@ -273,8 +273,19 @@ def list_audit(
     return [_entry(row) for row in parts.audit.page(before=before, limit=limit)]
 
 
+def _written_out(since: str) -> str:
+    """Take a moment as ISO 8601 alone: a bare number would be taken for seconds since 1970."""
+    try:
+        date.fromisoformat(since[:10])
+    except ValueError:
+        raise ValueError("give a day or a moment, e.g. 2026-11-26 or 2026-11-26T09:00:00Z") from None
+    return since
+
+
 @router.get("/audit.csv", response_class=StreamingResponse, responses={200: {"content": {"text/csv": {}}}})
-def export_audit(parts: PartsDep, since: datetime | None = None) -> StreamingResponse:
+def export_audit(
+    parts: PartsDep, since: Annotated[datetime | None, BeforeValidator(_written_out)] = None
+) -> StreamingResponse:
     """Download the audit log as CSV, oldest first. For admins."""
     access.require_admin()
     name = {"Content-Disposition": 'attachment; filename="audit.csv"'}

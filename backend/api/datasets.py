@@ -55,7 +55,9 @@ _FILES_HELP = {
 @router.post(
     "/datasets",
     status_code=201,
-    openapi_extra=upload_body("files", many=True, **_FILES_HELP, finish="false to send more files later", ask=_ASK),
+    openapi_extra=upload_body(
+        "files", many=True, needed=False, **_FILES_HELP, finish="false to send files later", ask=_ASK
+    ),
 )
 async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
     """Upload files whose file names are relative paths (``folder/class/image.png``), or one zip.
@@ -76,7 +78,9 @@ async def create_dataset(request: Request, storage: StorageDep, intake: IntakeDe
     return await run_in_threadpool(fetch, intake, dataset_id)
 
 
-@router.post("/datasets/{dataset_id}/files", openapi_extra=upload_body("files", many=True, **_FILES_HELP))
+@router.post(
+    "/datasets/{dataset_id}/files", openapi_extra=upload_body("files", many=True, needed=False, **_FILES_HELP)
+)
 async def add_files(dataset_id: str, request: Request, storage: StorageDep, intake: IntakeDep) -> DatasetOut:
     """Add files to a data set that is receiving: all of them, or none when one cannot be kept."""
     used = await run_in_threadpool(intake.accepts, dataset_id)

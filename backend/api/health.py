@@ -7,11 +7,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.api.dependencies import BackbonesDep, DevicesDep, PartsDep, StorageDep, SupervisorDep
-from backend.api.schemas import Alive, DeviceInfo, Health, QueueInfo
+from backend.api.schemas import PROBLEMS, Alive, DeviceInfo, Health, QueueInfo
 from backend.problems import RequestRefused
 from wara import __version__
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=PROBLEMS)
 
 NO_BACKBONE = (
     "No pretrained backbone is on this machine. An untrained one lets you try the steps, but its results mean nothing. "

@@ -21,6 +21,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: "Not an upload",
         422: "A value cannot be used",
         429: "Too often; Retry-After says when again",
+        503: "Too busy, or not ready; Retry-After says when again",
         507: "No disk space left",
     }.items()
 }
@@ -394,10 +395,12 @@ class FigureList(BaseModel):
     items: list[FigureOut]
 
 
-def upload_body(file_field: str, *, many: bool, **texts: str) -> dict[str, Any]:
+def upload_body(file_field: str, *, many: bool, needed: bool = True, **texts: str) -> dict[str, Any]:
     """Describe a multipart body for OpenAPI; uploads are read as a stream, so FastAPI cannot see their fields."""
     binary = {"type": "string", "format": "binary"}
     files = {"type": "array", "items": binary} if many else binary
     fields = {name: {"type": "string", "description": text} for name, text in texts.items()}
-    schema = {"type": "object", "properties": {file_field: files, **fields}, "required": [file_field]}
+    schema: dict[str, Any] = {"type": "object", "properties": {file_field: files, **fields}}
+    if needed:
+        schema["required"] = [file_field]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

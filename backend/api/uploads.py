@@ -21,6 +21,7 @@ from backend.tus.uploads import SHOWN_REFUSED, Uploads
 _MORE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/problem+json": {}}}
     for code, text in {
+        405: "No such method, or POST without X-HTTP-Method-Override",
         408: "Nothing came for too long",
         410: "Expired",
         412: "Another version of the protocol",
@@ -167,7 +168,7 @@ def delete_upload(upload_id: str, uploads: UploadsDep) -> Response:
     return Response(status_code=204)
 
 
-@tus.post("/uploads/{upload_id}", status_code=204, include_in_schema=False)
+@tus.post("/uploads/{upload_id}", status_code=204)
 async def override_method(upload_id: str, request: Request, uploads: UploadsDep) -> Response:
     """Serve senders behind something that lets neither PATCH nor DELETE through."""
     match request.headers.get("x-http-method-override", "").upper():

@@ -256,6 +256,7 @@ class Hostile:
             (self.model, 0.003, 5),
         ]  # fmt: skip
         left = [max(1, round(uploads * share)) for _, share, _ in shares]
+        left[0] -= sum(left) - uploads  # what rounding has added
         turn = 0
         while any(left):
             for place, (door, _, load) in enumerate(shares):
