@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.processes import ROOT, memory_mb
+
 # The server as it is started, but for torch, which would come into its memory at an unknown moment.
 COLD = """
 import sys, backend.__main__, backend.main
@@ -30,10 +30,8 @@ class Server:
         self.client = httpx.Client(base_url=address, timeout=600, trust_env=False)
 
     def memory_mb(self, field: str) -> float:
-        """Return ``VmRSS`` (now) or ``VmHWM`` (the most since the last reset) in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(rf"{field}:\s+(\d+) kB", status)
-        return int(found.group(1)) / 1024 if found else float("nan")
+        """Return ``VmRSS`` (now) or ``VmHWM`` (the most since the last reset) in MiB."""
+        return memory_mb(self.process.pid, field)
 
     def forget_peak(self) -> None:
         """Begin the measurement of the peak anew."""
@@ -45,7 +43,7 @@ def running(folder: Path, program: tuple[str, ...] = ("-c", COLD), *, pages: boo
     """Start a server; it ends with the block."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WARA_")}
     settings = {"WARA_DATA_DIR": str(folder), "WARA_PORT": "0", "WARA_LOG_LEVEL": "warning"}
-    settings["WARA_FRONT_END"] = str(pages)
+    settings |= {"WARA_FRONT_END": str(pages), "WARA_HOME": str(folder / "home")}
     process = subprocess.Popen(
         [sys.executable, *program], cwd=ROOT, env=kept | settings, stdout=subprocess.PIPE, text=True
     )

@@ -34,15 +34,15 @@ FORM_FILES = 100
 PIXELS = 192
 
 
-def draw(folder: Path, files: int) -> list[Path]:
-    """Write JPEG files of smooth noise, about 6 kB each, in two class folders."""
+def draw(folder: Path, files: int, pixels: int = PIXELS) -> list[Path]:
+    """Write JPEG files of smooth noise, about 6 kB each at 192 pixels, in two class folders."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(files):
         coarse = Image.fromarray(rng.integers(0, 256, (24, 24), dtype=np.uint8))
         path = folder / "ab"[number % 2] / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC).save(path, "JPEG", quality=85)
+        coarse.resize((pixels, pixels), Image.Resampling.BICUBIC).save(path, "JPEG", quality=85)
         paths.append(path)
     return paths
 
@@ -61,8 +61,12 @@ def end(server: Server, dataset: str, files: int) -> None:
     good(server.client.delete(f"/api/v1/datasets/{dataset}"))
 
 
-def send_by_tus(server: Server, root: Path, files: list[Path]) -> None:
-    """Send a folder as the page does, but with the first bytes in a request of their own, as tus-js-client has it."""
+def send_packs(server: Server, root: Path, files: list[Path]) -> str:
+    """Send a folder as the page does, but with the first bytes in a request of their own, as tus-js-client has it.
+
+    Returns:
+        The id of the data set, which still receives.
+    """
     dataset = begin(server)
     version = {"Tus-Resumable": "1.0.0"}
     for pack in packs(files):
@@ -76,7 +80,12 @@ def send_by_tus(server: Server, root: Path, files: list[Path]) -> None:
         headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         headers["Upload-Checksum"] = f"sha256 {total}"
         good(server.client.patch(good(begun).headers["location"], content=body, headers=version | headers))
-    end(server, dataset, len(files))
+    return dataset
+
+
+def send_by_tus(server: Server, root: Path, files: list[Path]) -> None:
+    """Send a folder in packs, and delete what came of it."""
+    end(server, send_packs(server, root, files), len(files))
 
 
 def packs(files: list[Path]) -> Iterator[list[Path]]:
