@@ -69,6 +69,7 @@ def test_a_body_that_breaks_off_is_refused(storage: Storage, cut: int) -> None:
         (TYPE, b"no boundary here at all", 400, "upload-broken"),
         (TYPE, b"", 400, "upload-broken"),
         (TYPE, part("pictures", b"1", "a.png") + b"--xyz--\r\n", 422, "unknown-file-field"),
+        (TYPE, part("files", b"no file") + b"--xyz--\r\n", 422, "file-as-text"),
         (TYPE, part("name", b"x" * 100_000) + b"--xyz--\r\n", 413, "field-too-long"),
         (TYPE, b"".join(part(f"f{i}", b"") for i in range(200)) + b"--xyz--\r\n", 400, "upload-broken"),
     ],
