@@ -10,6 +10,7 @@ grows with the square of their number), WaRA beside LoRA. A figure shows all of 
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import subprocess
@@ -84,6 +85,7 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
+@functools.cache  # the smallest number of classes is a size of its own as well
 def _job(backbone: str, images: int, classes: int) -> Job:
     """Train one pass on so many drawn images of so many classes, seven in ten for training."""
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,6 @@ server and whoever measures share the machine; the bare backbone has it for itse
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import statistics
@@ -108,14 +107,14 @@ def percentile(seconds: list[float], share: float) -> float:
 
 def main() -> None:
     """Measure, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser_of(__doc__, "500 images, 2 rounds")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--images", type=int, default=1500, help="of all clients together, a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="500 images, 2 rounds")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    if parser.parse_args().quick:
+        parser.set_defaults(images=500, rounds=2)
     options = parser.parse_args()
-    number, rounds = (500, 2) if options.quick else (options.images, options.rounds)
+    number, rounds = options.images, options.rounds
 
     bare = load_backbone("embedded", 3).model.eval()
     many, one = torch.randn(BATCH, 3, PIXELS, PIXELS), torch.randn(1, 3, PIXELS, PIXELS)
@@ -139,33 +138,17 @@ def main() -> None:
             alone.append((percentile(asyncio.run(ask(address, sent[:100], 1)), 0.5), single))
         peak = server.memory_mb("VmHWM")
 
-    def median(values: Sequence[tuple[float, float]], place: int) -> float:
-        return statistics.median(pair[place] for pair in values)
-
-    ratios = [ours / peer for ours, peer in together]
-    over = [ours - peer for ours, peer in alone]
-    print(f"{number:,} images a round, {options.clients} clients, {rounds} rounds\n")
-    print("| work | WaRA Studio over HTTP | bare backbone, float32 | |\n|---|---|---|---|")
-    print(
-        f"| images/s | {median(together, 0):,.0f} | {median(together, 1):,.0f} (batch {BATCH}) | "
-        f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}) |"
-    )
-    print(
-        f"| one image, ms | {median(alone, 0):.1f} | {median(alone, 1):.1f} | "
-        f"{statistics.median(over):+.1f} ms ({min(over):+.1f} to {max(over):+.1f}) |"
-    )
-    p50, p99 = median(shares, 0), median(shares, 1)
-    print(f"| {options.clients} clients, ms | p50 {p50:,.0f}, p99 {p99:,.0f} | | p99 is {p99 / p50:.1f} times p50 |")
-    print(f"| server's memory, MiB | {before:,.0f} before, {peak:,.0f} at most | | |")
-    spread = (max(ratios) - min(ratios)) / statistics.median(ratios)
-    report.write(
-        options.json,
+    over = statistics.median(ours - peer for ours, peer in alone)
+    print(f"{number:,} images a round, {options.clients} clients; one image alone takes {over:+.1f} ms over the peer\n")
+    p50, p99 = zip(*shares, strict=True)
+    bare_name = "bare backbone, float32"
+    report.publish(
+        report.destination(options, "serving"),
         [
-            report.row(f"{options.clients} clients", median(together, 0), median(together, 1),
-                       peer_name="bare backbone, float32, batch 32", unit="images/s", runs=rounds, spread=spread),
-            report.row("one client", median(alone, 0), median(alone, 1), peer_name="bare backbone, one image",
-                       unit="ms", runs=rounds),
-            report.row("p99 of the clients", p99, p50, peer_name="p50", unit="ms", runs=rounds),
+            report.compare(f"{options.clients} clients", *zip(*together, strict=True),
+                           peer_name=f"{bare_name}, batch {BATCH}", unit="images/s"),
+            report.compare("one client", *zip(*alone, strict=True), peer_name=f"{bare_name}, one image", unit="ms"),
+            report.compare("p99 of the clients", p99, p50, peer_name="p50", unit="ms"),
             report.row("memory", peak, before, peer_name="before", unit="MiB", runs=rounds),
         ],
     )  # fmt: skip
