@@ -8,7 +8,8 @@ from backend.problems import RequestRefused
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Those of C0, and those that turn the direction of writing, by which a name is shown as another than it is.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _DEVICE_NAME = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$")
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+# Several trainings in processes of their own each: half a minute, with which the whole suite would take too long.
+in_its_time = pytest.mark.skipif(
+    "WARA_TEST_BENCHMARKS" not in os.environ, reason="takes half a minute: set WARA_TEST_BENCHMARKS=1 to run it"
+)
 FIELDS = {"name", "ours", "peer", "peer_name", "unit", "ratio", "runs", "spread"}
 
 

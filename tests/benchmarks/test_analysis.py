@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.commands import by_name, run_benchmark
+from tests.benchmarks.commands import by_name, in_its_time, run_benchmark
 
 
+@in_its_time
 def test_the_analysis_is_measured_with_and_without_its_figures(tmp_path: Path) -> None:
     written = run_benchmark("analysis", tmp_path, "--images", "8", "--rounds", "1")
 

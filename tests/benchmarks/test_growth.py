@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import growth
 from benchmarks.jobs import Job
-from tests.benchmarks.commands import by_name, run_benchmark
+from tests.benchmarks.commands import by_name, in_its_time, run_benchmark
 
 
 def job(seconds: float, peak_mb: float) -> Job:
@@ -41,6 +41,7 @@ def test_the_figure_is_drawn_of_all_three() -> None:
     assert len(picture.convert("L").getcolors() or []) > 10  # something is on it
 
 
+@in_its_time
 def test_the_command_writes_rows_and_a_figure(tmp_path: Path) -> None:
     small = ["--images", "40", "--classes", "2", "--images-of-classes", "40", "--grids", "4"]
 

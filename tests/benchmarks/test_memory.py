@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import watch
-from tests.benchmarks.commands import run_benchmark
+from tests.benchmarks.commands import in_its_time, run_benchmark
 
 
+@in_its_time
 def test_the_whole_network_is_measured_by_us_and_by_a_script(tmp_path: Path) -> None:
     written = run_benchmark("memory", tmp_path, "--batch", "4", "--steps", "1", "--methods", "wara")
 

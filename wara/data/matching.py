@@ -22,7 +22,8 @@ class FileIndex:
 
     def __init__(self, names: Sequence[str], prefix: str = "", table: str = "") -> None:
         self._names = names
-        self._exact = {plain(name): name for name in names}
+        self._written = frozenset(names)
+        self._exact = _unique(names, PurePosixPath.as_posix)  # two that differ in the form of their letters alone: none
         self._by_name = _unique(names, lambda path: path.name)
         self._by_stem = _unique(names, lambda path: path.stem)
         self._prefix = prefix
@@ -31,11 +32,13 @@ class FileIndex:
 
     def file(self, written: str) -> str | None:
         """Return the one file that is meant, or None."""
-        path = plain(written)
+        path = _with_slashes(written)
         for candidate in (path, path.removeprefix(self._prefix), self._folder + path):
-            if candidate in self._exact:
-                return self._exact[candidate]
-        last = path.rsplit("/", 1)[-1]
+            if candidate in self._written:
+                return candidate
+            if (found := self._exact.get(plain(candidate))) is not None:
+                return found
+        last = plain(path).rsplit("/", 1)[-1]
         return self._by_name.get(last) or self._by_stem.get(last)
 
     def files(self, written: str) -> list[str]:
@@ -64,7 +67,11 @@ class FileIndex:
 
 def plain(path: str) -> str:
     """Return a path with slashes, composed letters and no leading ``./``."""
-    return unicodedata.normalize("NFC", path.strip().replace("\\", "/")).removeprefix("./")
+    return unicodedata.normalize("NFC", _with_slashes(path))
+
+
+def _with_slashes(path: str) -> str:
+    return path.strip().replace("\\", "/").removeprefix("./")
 
 
 def _unique(names: Sequence[str], key: Callable[[PurePosixPath], str]) -> dict[str, str]:

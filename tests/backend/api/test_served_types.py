@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.backend.support import API, Studio, png, study
+from tests.backend.support import API, Studio, assert_problem, png, study
 
 SCRIPT = b"<html><script>alert('served')</script></html>"
 DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert("served")</script></svg>'
@@ -106,11 +106,7 @@ def test_a_table_made_on_another_system_finds_files_whose_letters_are_written_ot
     assert found["images"] == 12 and {item["name"] for item in found["classes"]} == {"a", "b"}
 
 
-@pytest.mark.parametrize("name", ["a\u202egnp.exe.png", "a\u200b.png", "a\x07.png"])
-def test_names_that_lie_about_themselves_are_kept_out_of_the_way_or_refused_by_name(studio: Studio, name: str) -> None:
+@pytest.mark.parametrize("name", ["a\u202egnp.exe.png", "a\u2066b.png", "a\x07.png"])
+def test_a_name_that_is_shown_as_another_than_it_is_is_refused(studio: Studio, name: str) -> None:
     answer = studio.upload(study(6) | {f"study/coarse/{name}": png(300)})
-    if answer.status_code == 201:
-        found = studio.checked(answer.json()["id"])
-        assert found["images"] + found["passed_over"] == 13, found
-    else:
-        assert answer.status_code == 422 and answer.json()["remedy"], answer.text
+    assert_problem(answer, 422, "unsafe-name")

@@ -66,7 +66,7 @@ def test_saving_and_loading_onto_a_fresh_backbone_gives_the_same_outputs(method:
         for parameter in (p for p in model.parameters() if p.requires_grad):
             parameter.add_(torch.randn_like(parameter) * 0.05)
     save(model, recipe, tmp_path)
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 224, 224)
 
     loaded = load(load_backbone("vit_tiny_untrained", 3), recipe, tmp_path)
 
