@@ -106,7 +106,7 @@ def test_a_table_made_on_another_system_finds_files_whose_letters_are_written_ot
     assert found["images"] == 12 and {item["name"] for item in found["classes"]} == {"a", "b"}
 
 
-@pytest.mark.parametrize("name", ["a\u202egnp.exe.png", "a\u2066b.png", "a\x07.png"])
+@pytest.mark.parametrize("name", ["a\u202egnp.exe.png", "a\u2066b.png"])
 def test_a_name_that_is_shown_as_another_than_it_is_is_refused(studio: Studio, name: str) -> None:
     answer = studio.upload(study(6) | {f"study/coarse/{name}": png(300)})
     assert_problem(answer, 422, "unsafe-name")
