@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
-import peft
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wara.backbones import Backbone
+from wara.training.class_token import base_of
 
 
 class HeadInputs:
@@ -23,8 +23,7 @@ class HeadInputs:
     """
 
     def __init__(self, model: nn.Module, backbone: Backbone) -> None:
-        base = cast(Any, model).get_base_model() if isinstance(model, peft.PeftModel) else model
-        self._head: nn.Module = cast(nn.Module, base).get_submodule(backbone.head)
+        self._head: nn.Module = base_of(model).get_submodule(backbone.head)
         self._caught: list[Tensor] = []
         self._hook: Any = None
 

@@ -56,7 +56,7 @@ def fit_study(
     Raises:
         Stopped: `stop` said so.
     """
-    images = study.training_batches(backbone, recipe, device)
+    images = study.batches(study.rows("train"), backbone, recipe, device, changed=True)
     plain = study.batches(study.rows("val"), backbone, small, device)
     train: Feed = images
     val: Feed = plain

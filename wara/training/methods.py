@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wara.backbones import Backbone
 from wara.errors import InputError
+from wara.training.class_token import base_of
 from wara.training.recipe import Recipe
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
 from wara.tuner.trial import run_trial
@@ -126,8 +127,7 @@ def parameter_groups(model: nn.Module, backbone: Backbone, recipe: Recipe) -> li
 
 def head_parameters(model: nn.Module, backbone: Backbone) -> list[nn.Parameter]:
     """Return the trained parameters of the classifier head."""
-    base = model.get_base_model() if isinstance(model, peft.PeftModel) else model
-    return [p for p in cast(nn.Module, base).get_submodule(backbone.head).parameters() if p.requires_grad]
+    return [p for p in base_of(model).get_submodule(backbone.head).parameters() if p.requires_grad]
 
 
 def count_parameters(model: nn.Module, backbone: Backbone) -> tuple[int, int]:

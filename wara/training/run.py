@@ -310,7 +310,9 @@ def _write_recipe(
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    before = {"decisions": [], **before}  # runs of earlier versions know of none
+    # Runs of earlier versions know of no decisions, and not of options that came since: those were as by default.
+    options = {each.name: each.default for each in dataclasses.fields(Recipe)}
+    before = {"decisions": [], **options, **before}
     free = ("packages", "device", "device_name", "accumulate")
     differing = [key for key in now if key not in free and before.get(key) != now[key]]
     if differing:

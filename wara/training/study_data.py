@@ -27,19 +27,14 @@ class StudyData:
     split: list[str]
     decisions: list[Decision]
 
-    def batches(self, rows: list[int], backbone: Backbone, recipe: Recipe, device: torch.device) -> Batches:
-        """Return batches of some rows of the store, as they are."""
+    def batches(
+        self, rows: list[int], backbone: Backbone, recipe: Recipe, device: torch.device, *, changed: bool = False
+    ) -> Batches:
+        """Return batches of some rows of the store, as they are or changed for training as the recipe says."""
+        augment, views = (recipe.augment, recipe.views) if changed else ("none", 0)
         return Batches(
             self.store, rows, self.targets(rows), mean=backbone.mean, std=backbone.std, device=device,
-            batch_size=recipe.batch_size, seed=recipe.seed,
-        )  # fmt: skip
-
-    def training_batches(self, backbone: Backbone, recipe: Recipe, device: torch.device) -> Batches:
-        """Return batches of the training images, changed as the recipe says."""
-        rows = self.rows("train")
-        return Batches(
-            self.store, rows, self.targets(rows), mean=backbone.mean, std=backbone.std, device=device,
-            batch_size=recipe.batch_size, seed=recipe.seed, augment=recipe.augment, views=recipe.views,
+            batch_size=recipe.batch_size, seed=recipe.seed, augment=augment, views=views,
         )  # fmt: skip
 
     def places(self, side: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +203,16 @@ def test_a_run_of_kept_tokens_stopped_anywhere_goes_on_to_the_same_bits(
         train(image_folder, run, recipe, cache=pixel_cache, resume=True)
         for name in ("predictions.csv", "adapter/adapter_model.safetensors"):
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (steps, name)
+
+
+def test_a_run_that_was_begun_before_there_were_views_goes_on(
+    image_folder: Path, pixel_cache: Path, tmp_path: Path
+) -> None:
+    recipe, run = small_recipe(batch_size=4), tmp_path / "run"
+    with pytest.raises(Stopped):
+        train(image_folder, run, recipe, cache=pixel_cache, stop=lambda: True)
+    stored = json.loads((run / "recipe.json").read_text())
+    for name in ("views", "last_blocks"):
+        del stored[name]
+    (run / "recipe.json").write_text(json.dumps(stored))
+    assert train(image_folder, run, recipe, cache=pixel_cache, resume=True)["epochs_run"] == 2
