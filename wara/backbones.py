@@ -200,11 +200,25 @@ def _embedded(num_classes: int, size: int | None) -> nn.Module:
 
 def _untrained(num_classes: int, size: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_UNTRAINED_SEED)
         model = timm.models.VisionTransformer(
             img_size=size, patch_size=16, embed_dim=96, depth=4, num_heads=3, num_classes=0
         )
+    _draw_again(model, torch.Generator().manual_seed(_UNTRAINED_SEED))
     return _with_head(model, num_classes, size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def _draw_again(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight anew from one generator, as timm does at birth.
+
+    The process-wide generator serves every thread: a seed given to it is spent by whatever else is built meanwhile, and
+    a server would then hold another network than the job that trained on it.
+    """
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
+    stem: Any = model.patch_embed
+    nn.init.kaiming_uniform_(stem.proj.weight, a=5**0.5, generator=generator)
+    nn.init.zeros_(stem.proj.bias)
 
 
 def _with_head(

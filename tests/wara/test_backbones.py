@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,24 @@ def test_the_untrained_backbone_is_the_same_every_time_and_called_untrained() ->
 
     assert first.fingerprint == second.fingerprint
     assert not first.pretrained
+
+
+def test_the_untrained_backbone_is_the_same_while_other_threads_draw_numbers() -> None:
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.is_set():
+            torch.rand(1000)
+
+    other = threading.Thread(target=draw)
+    other.start()
+    try:
+        fingerprints = {load_backbone(UNTRAINED, 2).fingerprint for _ in range(5)}
+    finally:
+        over.set()
+        other.join()
+
+    assert len(fingerprints) == 1
 
 
 def test_a_file_of_another_architecture_is_refused_with_a_shape(weights: Path) -> None:
