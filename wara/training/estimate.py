@@ -27,6 +27,7 @@ from wara.errors import InputError
 from wara.training.class_token import answering
 from wara.training.device import peak_memory_mb, resolve_device, set_fused_attention
 from wara.training.frozen import cut
+from wara.training.lean import lean
 from wara.training.methods import build, parameter_groups
 from wara.training.recipe import PRESETS, Recipe
 
@@ -98,7 +99,7 @@ def measure(recipe: Recipe, num_classes: int, *, started: float | None = None) -
     targets = torch.arange(recipe.batch_size, device=device) % num_classes
     halves = cut(model) if recipe.views else None
     start = time.time() - began
-    with _memory_in_words(recipe):
+    with _memory_in_words(recipe), lean(model, device, recipe.precision):
         once, run, seen = 0.0, cast(Run, model), images
         if halves is not None:
             (once, seen), run = _timed(halves.first, model, images, recipe), halves.rest

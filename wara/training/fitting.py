@@ -14,6 +14,7 @@ from wara.data.batches import Batches
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.frozen import Halves, KeptBatches, cut, keep_tokens
+from wara.training.lean import lean
 from wara.training.loop import Emit, Feed, Fit, Stop, Stopped, fit
 from wara.training.methods import parameter_groups
 from wara.training.recipe import Recipe
@@ -56,31 +57,32 @@ def fit_study(
     Raises:
         Stopped: `stop` said so.
     """
-    images = study.batches(study.rows("train"), backbone, recipe, device, changed=True)
-    plain = study.batches(study.rows("val"), backbone, small, device)
-    train: Feed = images
-    val: Feed = plain
-    run = None
-    halves = cut(model) if recipe.views else None
-    if halves is not None:
-        kept = _kept(model, halves, images, plain, recipe, scratch, emit, stop)
-        if kept is not None:
-            (train, val), run = kept, halves.rest
-    emit({"type": "phase", "phase": "training", "message": "Training"})
-    return fit(
-        model,
-        parameter_groups(model, backbone, recipe),
-        train,
-        val,
-        recipe,
-        len(study.catalogue.classes),
-        emit=emit,
-        checkpoint=Checkpoint(out / outputs.CHECKPOINT),
-        run=run,
-        resume=resume,
-        accumulate=accumulate,
-        stop=stop,
-    )
+    with lean(model, device, recipe.precision):
+        images = study.batches(study.rows("train"), backbone, recipe, device, changed=True)
+        plain = study.batches(study.rows("val"), backbone, small, device)
+        train: Feed = images
+        val: Feed = plain
+        run = None
+        halves = cut(model) if recipe.views else None
+        if halves is not None:
+            kept = _kept(model, halves, images, plain, recipe, scratch, emit, stop)
+            if kept is not None:
+                (train, val), run = kept, halves.rest
+        emit({"type": "phase", "phase": "training", "message": "Training"})
+        return fit(
+            model,
+            parameter_groups(model, backbone, recipe),
+            train,
+            val,
+            recipe,
+            len(study.catalogue.classes),
+            emit=emit,
+            checkpoint=Checkpoint(out / outputs.CHECKPOINT),
+            run=run,
+            resume=resume,
+            accumulate=accumulate,
+            stop=stop,
+        )
 
 
 def _kept(

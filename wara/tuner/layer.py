@@ -154,7 +154,14 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         z, up = self._filtered(x, adapter)
         flat = output.reshape(-1, self.out_features)
         z, up = z.to(flat.dtype), up.to(flat.dtype)
+        if self._output_is_ours():
+            return flat.addmm_(z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
         return torch.addmm(flat, z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
+
+    def _output_is_ours(self) -> bool:
+        """Whether nobody else holds what the base layer gave, so that it may be written to instead of copied."""
+        base = self.base_layer
+        return type(base) is nn.Linear and not base._forward_hooks and not base._backward_hooks
 
     def _filtered(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
         """Return what B is applied to, one row a token (B * T, r), and B, both in the dtype of the tokens.

@@ -171,3 +171,23 @@ def test_tiny_wara_mixes_fixed_projections_that_differ_by_layer(make_vit: MakeVi
 
     torch.testing.assert_close(up @ down, expected, atol=1e-6, rtol=1e-4)
     assert not torch.equal(p, second.wara_P["default"])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_a_hook_took_from_the_base_layer_stays_as_it_was(make_vit: MakeVit, grad: bool) -> None:
+    layer = first_layer(adapted(make_vit(), r=2))
+    x = torch.randn(2, tokens_of(layer), layer.in_features)
+    expected = layer.get_base_layer()(x)
+    taken: list[Tensor] = []
+    handle = layer.get_base_layer().register_forward_hook(lambda module, inputs, output: taken.append(output))
+
+    with torch.set_grad_enabled(grad):
+        hooked = layer(x)
+    handle.remove()
+
+    assert torch.equal(taken[0], expected)
+    torch.testing.assert_close(layer(x), hooked)
+
+
+def tokens_of(layer: WaraLinear) -> int:
+    return layer.token_grid["default"].num_tokens

@@ -1,0 +1,111 @@
+"""The short way through frozen layers and attention gives what autocast gives, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import peft
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from wara import TinyWaraConfig, WaraConfig
+from wara.training.class_token import answering
+from wara.training.device import set_fused_attention
+from wara.training.lean import lean
+
+CPU = torch.device("cpu")
+SIZES = {"img_size": 40, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 3}
+CONFIGS = {
+    "wara": WaraConfig(r=2, modules_to_save=["head"], init_weights=False),
+    "tiny-wara": TinyWaraConfig(r=2, u=4, modules_to_save=["head"], init_weights=False),
+    "lora": peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"], init_lora_weights=False),
+    "full": None,
+}
+OPTIONS = {
+    "plain": {}, "no bias": {"qkv_bias": False}, "layer scale": {"init_values": 0.3, "proj_drop_rate": 0.2},
+    "qk-norm": {"qk_norm": True}, "attention norm": {"scale_attn_norm": True}, "dropout": {"attn_drop_rate": 0.2},
+}  # fmt: skip
+
+
+def vit(**options: object) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.models.vision_transformer.VisionTransformer(**SIZES, **options)
+
+
+def adapted(method: str, **options: object) -> nn.Module:
+    config = CONFIGS[method]
+    return vit(**options) if config is None else peft.get_peft_model(vit(**options), copy.deepcopy(config))
+
+
+def step(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(1)  # the same dropout
+    with answering(model, CPU, "bfloat16"):
+        logits = model(images)
+    logits.float().square().sum().backward()
+    return logits.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_answers_and_gradients_are_as_near_to_float32_as_those_of_autocast(
+    method: str, options: dict[str, object]
+) -> None:
+    model, images = adapted(method, **options), torch.randn(4, 3, 40, 40)
+    model.train()
+    set_fused_attention(model, CPU, training=True)
+    plain, of_plain = step(model, images)
+    with lean(model, CPU, "bfloat16"):
+        short, of_short = step(model, images)
+    torch.testing.assert_close(short, plain, rtol=0.02, atol=0.02)
+    assert of_short.keys() == of_plain.keys()
+    for name, gradient in of_plain.items():
+        # bfloat16 keeps eight bits; what counts is the direction and the length of the whole gradient.
+        apart = (of_short[name] - gradient).norm() / gradient.norm().clamp(min=1e-6)
+        assert float(apart) < 0.03, name
+
+
+def test_attention_alone_has_the_gradient_of_its_formula() -> None:
+    from wara.training.lean import _Attend
+
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 5, 3 * 2 * 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: _Attend.apply(x, 2, 0.5), (qkv,))
+
+
+def test_without_gradients_the_answers_are_those_of_autocast_with_fused_attention() -> None:
+    model, images = adapted("wara").eval(), torch.randn(2, 3, 40, 40)
+    set_fused_attention(model, CPU, training=False)
+    with torch.no_grad():
+        with answering(model, CPU, "bfloat16"):
+            plain = model(images)
+        with lean(model, CPU, "bfloat16"), answering(model, CPU, "bfloat16"):
+            short = model(images)
+    torch.testing.assert_close(short, plain, rtol=0.02, atol=0.02)
+
+
+def test_outside_the_model_is_as_it_was_also_after_an_error() -> None:
+    model, images = adapted("wara").eval(), torch.randn(2, 3, 40, 40)
+    before, weights = model(images), {n: p.clone() for n, p in model.state_dict().items()}
+    with pytest.raises(ZeroDivisionError), lean(model, CPU, "bfloat16"), lean(model, CPU, "bfloat16"):
+        raise ZeroDivisionError
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(model(images), before)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_in_float32_the_model_runs_as_it_is() -> None:
+    model, images = adapted("lora").eval(), torch.randn(2, 3, 40, 40)
+    before = model(images)
+    with lean(model, CPU, "float32"):
+        assert torch.equal(model(images), before)
+
+
+def test_layers_that_are_trained_are_left_alone() -> None:
+    model = adapted("wara")
+    with lean(model, CPU, "bfloat16"):
+        changed = {name for name, module in model.named_modules() if "forward" in vars(module)}
+    assert any(name.endswith("qkv.base_layer") for name in changed)
+    assert not any("modules_to_save" in name or name.endswith("qkv") for name in changed)

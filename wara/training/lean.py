@@ -1,0 +1,154 @@
+"""Frozen layers and attention in bfloat16 on a CPU, without what autocast and autograd copy around them.
+
+Autocast makes a bfloat16 copy of every weight in every step, although frozen ones never change. A linear layer's bias
+is copied into its output before the product is added to it. Attention spends more on putting queries, keys and values
+into order, forth and back, than on some of its products. Inside `lean` all three are left out; numbers are rounded
+where autocast rounds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers.attention import Attention
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from wara.training.device import computes_in_bfloat16
+
+
+@contextlib.contextmanager
+def lean(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+    """Run a model's frozen linear layers and its attention the short way inside a ``with`` block.
+
+    For models on a CPU that run in bfloat16; others run as they are. Parameters stay as they are, but what is done to
+    frozen ones inside the block is not seen. May be nested.
+
+    Args:
+        model: a timm model, or a PEFT model of one.
+        device: where it is.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+    """
+    changed: list[nn.Module] = []
+    if device.type == "cpu" and computes_in_bfloat16(device, precision):
+        for module in model.modules():
+            short = _short_way(module)
+            if short is not None and "forward" not in vars(module):
+                module.forward = short
+                changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _short_way(module: nn.Module) -> Any:
+    # Exactly these classes: what a subclass computes is not known here.
+    if type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters()):
+        return _FrozenLinear(module)
+    if type(module) is Attention and _is_plain(module):
+        return _PlainAttention(module)
+    return None
+
+
+def _is_plain(attention: Attention) -> bool:
+    norms = (attention.q_norm, attention.k_norm)
+    return attention.gate is None and all(isinstance(norm, nn.Identity) for norm in norms)
+
+
+class _FrozenLinear:
+    """`nn.Linear.forward` with weights kept in bfloat16: (..., in) -> (..., out) bfloat16."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self._weight = layer.weight.detach().to(torch.bfloat16)
+        self._bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.to(torch.bfloat16).reshape(-1, x.shape[-1])
+        if rows.requires_grad and torch.is_grad_enabled():
+            found = cast(Tensor, _Linear.apply(rows, self._weight, self._bias))
+        else:
+            found = _linear(rows, self._weight, self._bias)
+        return found.reshape(*x.shape[:-1], len(self._weight))
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return F.linear(rows, weight)
+    # oneDNN's own layer adds the bias while it writes the product; F.linear first fills the output with it.
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return found
+
+
+class _Linear(torch.autograd.Function):
+    """A frozen linear layer: a gradient for its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return _linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient @ ctx.weight, None, None
+
+
+class _PlainAttention:
+    """`Attention.forward` where it is trained through without fused attention, mask and dropout; else as it was."""
+
+    def __init__(self, attention: Attention) -> None:
+        self._attention = attention
+
+    def __call__(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        attention: Any = self._attention
+        dropped = attention.training and attention.attn_drop.p > 0
+        if attention.fused_attn or attn_mask is not None or is_causal or dropped or not torch.is_grad_enabled():
+            return cast(Tensor, type(attention).forward(attention, x, attn_mask=attn_mask, is_causal=is_causal))
+        qkv = attention.qkv(x).to(torch.bfloat16)
+        seen = _Attend.apply(qkv, attention.num_heads, attention.scale)
+        output: Tensor = attention.proj_drop(attention.proj(attention.norm(seen)))
+        return output
+
+
+class _Attend(torch.autograd.Function):
+    """Softmax attention of queries, keys and values side by side: (B, N, 3 * H * D) -> (B, N, H * D)."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, heads: int, scale: float) -> Tensor:
+        images, tokens, channels = qkv.shape
+        of_head = channels // (3 * heads)
+        # One pass puts all three in order; what autograd records would take five.
+        ordered = qkv.reshape(images, tokens, 3, heads, of_head).permute(2, 0, 3, 1, 4).contiguous()
+        ordered = ordered.view(3, images * heads, tokens, of_head)
+        q, k, v = ordered.unbind(0)
+        q.mul_(scale)
+        weights = torch.bmm(q, k.transpose(1, 2)).softmax(dim=-1)
+        seen = torch.bmm(weights, v)
+        ctx.save_for_backward(ordered, weights)
+        ctx.scale = scale
+        return seen.view(images, heads, tokens, of_head).transpose(1, 2).reshape(images, tokens, heads * of_head)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        ordered, weights = ctx.saved_tensors
+        q, k, v = ordered.unbind(0)
+        images, tokens, channels = gradient.shape
+        of_head = q.shape[-1]
+        heads = channels // of_head
+        of_seen = gradient.reshape(images, tokens, heads, of_head).transpose(1, 2).reshape(v.shape)
+        of_weights = torch.bmm(of_seen, v.transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        found = torch.empty_like(ordered)
+        torch.bmm(of_scores, k, out=found[0])
+        found[0].mul_(ctx.scale)
+        torch.bmm(of_scores.transpose(1, 2), q, out=found[1])
+        torch.bmm(weights.transpose(1, 2), of_seen, out=found[2])
+        found = found.view(3, images, heads, tokens, of_head).permute(1, 3, 0, 2, 4)
+        return found.reshape(images, tokens, 3 * channels), None, None
