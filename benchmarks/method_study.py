@@ -65,7 +65,7 @@ def _do(study: Study, options: argparse.Namespace, out: Path) -> int:
 
 def _tell_cells(study: Study, results: Results, workers: int) -> None:
     print("| data | training images | cells | left | time left |\n|---|---|---|---|---|")
-    total = 0.0
+    total, workers = 0.0, max(workers, 1)
     for (data, size), (cells, missing, seconds) in seconds_left(study, results).items():
         total += seconds / workers
         print(f"| {data} | {size} | {cells} | {missing} | {_hours(seconds / workers)} |")
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shared", type=Path, help="folder that the study's data and weights are looked for from")
     parser.add_argument("--out", type=Path, help="folder of the results; else benchmarks/results/method_study/NAME")
     parser.add_argument("--cache", type=Path, help="folder of decoded pixels; else OUT/pixels")
-    parser.add_argument("--workers", type=int, default=1, help="processes; on CPUs each has one thread")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each on CPUs; 0: this one")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--replicates", type=int, default=2000, help="draws behind each interval")
     parser.add_argument("--docs", type=Path, help="page between whose markers the tables are put")

@@ -102,13 +102,17 @@ def _tinylora(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> 
 
 
 def _as_many(config: Any) -> Make:
-    """WaveFT and FourierFT: as many coefficients a layer as LoRA of the rank trains numbers."""
+    """WaveFT and FourierFT: as many coefficients a layer as LoRA of the rank trains numbers, zero at first.
+
+    FourierFT's own way is to draw them, which moves a small backbone far away before the first step.
+    """
 
     def make(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.Module:
         assert rank is not None
         layer: Any = next(m for name, m in backbone.model.named_modules() if name.endswith("qkv"))
         coefficients = rank * (layer.in_features + layer.out_features)
-        return _peft(backbone, config(**{"n_frequency": coefficients} | _common(backbone, options)))
+        usual = {"n_frequency": coefficients, "init_weights": True}
+        return _peft(backbone, config(**usual | _common(backbone, options)))
 
     return make
 

@@ -39,7 +39,7 @@ class Setting:
         cache: folder of pixels.
         shared: folder of data and weights, or None.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        workers: processes.
+        workers: processes beside this one; 0 runs the cells in this one.
     """
 
     out: Path
@@ -141,7 +141,12 @@ def _run(cells: Sequence[Cell], study: Study, results: Results, setting: Setting
     series = [[_task(cell, study, results, setting, pixels)] for cell in cells]
     failed, began = 0, time.perf_counter()
     by_key = {cell.key: cell for cell in cells}
-    for number, ((key, _), found) in enumerate(spread(_work, series, setting.workers, _LIMIT_SECONDS), 1):
+    if setting.workers:
+        answers = spread(_work, series, setting.workers, _LIMIT_SECONDS)
+    else:
+        kept: dict[str, Any] = {}
+        answers = ((task, _work(task, kept)) for [task] in series)
+    for number, ((key, _), found) in enumerate(answers, 1):
         cell = by_key[key]
         reason = found.reason if isinstance(found, Died) else found.get("error")
         if reason is None:
