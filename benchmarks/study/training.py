@@ -28,8 +28,8 @@ from wara.training.methods import count_parameters, load_trained_state, trained_
 
 # What a training leaves in its line, and hands on to the test cell of the same training.
 _OF_TRAINING = (
-    "train_images", "first_loss", "last_loss", "seconds", "images_per_second", "peak_memory_mb", "trained", "adapter",
-    "val_images", "val_auroc", "val_loss",
+    "train_images", "first_loss", "last_loss", "seconds", "processor_seconds", "images_per_second", "peak_memory_mb",
+    "trained", "adapter", "val_images", "val_auroc", "val_loss",
 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _trained(cell: Cell, model: nn.Module, backbone: Backbone, place: Place) -> 
     total = cell.protocol.epochs_of(cell.size) * train.steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(cell.protocol.warmup, total))
     losses: list[float] = []
-    everything, began = 0, time.perf_counter()
+    everything, began, worked = 0, time.perf_counter(), time.process_time()
     model.train()
     set_fused_attention(model, place.device, training=True)
     for epoch in range(1, cell.protocol.epochs_of(cell.size) + 1):
@@ -123,10 +123,12 @@ def _trained(cell: Cell, model: nn.Module, backbone: Backbone, place: Place) -> 
         if not math.isfinite(losses[-1]):
             break
     seconds = time.perf_counter() - began
+    processor = time.process_time() - worked
     trained, adapter = count_parameters(model, backbone)
     return {
         "train_images": len(train), "first_loss": _rounded(losses[0], 5), "last_loss": _rounded(losses[-1], 5),
-        "seconds": round(seconds, 2), "images_per_second": round(everything / max(seconds, 1e-9), 2),
+        "seconds": round(seconds, 2), "processor_seconds": round(processor, 2),
+        "images_per_second": round(everything / max(seconds, 1e-9), 2),
         "trained": trained, "adapter": adapter,
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from benchmarks.study.plan import Cell, study_of
 from wara.backbones import Backbone, load_backbone
 from wara.errors import InputError
 from wara.training.class_token import class_token_only
+from wara.training.methods import trained_state
 from wara.tuner import SubbandTransform, TokenGrid, WaraConfig
 from wara.tuner.tokens import TokenTransform
 
@@ -83,7 +84,8 @@ def test_every_method_starts_as_the_backbone_and_learns_without_touching_it(base
     with torch.no_grad():
         assert torch.allclose(model(images()), plain_answers(), atol=1e-4)
     groups = parameter_groups(model, backbone, cell)
-    optimiser = torch.optim.Adam([{"params": group["params"], "lr": 1e-3} for group in groups])
+    first = trained_state(model)
+    optimiser = torch.optim.Adam([{"params": group["params"], "lr": 2e-4} for group in groups])
     losses = []
     for _ in range(3):
         optimiser.zero_grad()
@@ -93,8 +95,7 @@ def test_every_method_starts_as_the_backbone_and_learns_without_touching_it(base
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
-    moved = [float(p.grad.abs().sum()) for group in groups for p in group["params"] if p.grad is not None]
-    assert moved and any(moved)
+    assert [name for name, tensor in trained_state(model).items() if torch.equal(tensor, first[name])] == []
     if base != "full":
         kept = [p for name, p in model.named_parameters() if not p.requires_grad]
         assert all(any(torch.equal(p, old) for old in before.values() if old.shape == p.shape) for p in kept)

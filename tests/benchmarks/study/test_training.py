@@ -17,7 +17,7 @@ from benchmarks.study.plan import Cell, read_study
 from wara.backbones import load_backbone
 
 STUDY = method_study.STUDIES / "quick.yaml"
-MEASURED = ("seconds", "images_per_second", "peak_memory_mb")
+MEASURED = ("seconds", "processor_seconds", "images_per_second", "peak_memory_mb")
 
 
 def run(out: Path, *options: str) -> int:
