@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _do(study: Study, options: argparse.Namespace, out: Path) -> int:
-    cache = options.cache or out / "pixels"
+    cache = options.cache or (out if options.out or options.quick else out.parent) / "pixels"
     setting = Setting(out, cache, shared_folder(options.shared), options.device, options.workers)
     if options.list:
         _tell_cells(study, Results(setting.results), options.workers)
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", type=Path, nargs="?", help="YAML file; see benchmarks/studies")
     parser.add_argument("--shared", type=Path, help="folder that the study's data and weights are looked for from")
     parser.add_argument("--out", type=Path, help="folder of the results; else benchmarks/results/method_study/NAME")
-    parser.add_argument("--cache", type=Path, help="folder of decoded pixels; else OUT/pixels")
+    parser.add_argument("--cache", type=Path, help="folder of decoded pixels; else pixels in OUT, or beside the studies")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each on CPUs; 0: this one")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--replicates", type=int, default=2000, help="draws behind each interval")

@@ -80,7 +80,8 @@ def open_images(name: str, source: dict[str, Any], pixels: int, cache: Path, sha
 
     Args:
         name: the data set's, for its files in the cache.
-        source: where it is from, as the study says.
+        source: where it is from, as the study says; with ``screen`` so many training images, patients whole, stand in
+            for the test images.
         pixels: a side of the stored squares.
         cache: folder of what is kept between runs.
         shared: folder that data sets' folders are looked for from.
@@ -97,7 +98,8 @@ def open_images(name: str, source: dict[str, Any], pixels: int, cache: Path, sha
             print(f"reading {name}: {len(catalogue.items)} images", file=sys.stderr)
         _, store = ingest(opened, catalogue, size=pixels, store=path)
     assert store is not None
-    return Images(store, make_split(store.catalogue, _SPLIT_SEED))
+    split = make_split(store.catalogue, _SPLIT_SEED)
+    return Images(store, _screened(store, split, source["screen"]) if "screen" in source else split)
 
 
 def shared_folder(given: Path | None) -> Path | None:
@@ -116,6 +118,18 @@ def located(spec: str, shared: Path | None) -> str:
     return f"{name}:{_shared(shared, file) / file}" if colon else spec
 
 
+def _screened(store: PixelStore, split: list[str], count: int) -> list[str]:
+    """Return sides on which training images stand in for the test images, which stay unseen: none of them has one.
+
+    What is chosen by looking at these can still be tested.
+    """
+    training = [place for place, side in enumerate(split) if side == "train"]
+    looked_at = set(limited(store.catalogue.items, training, count))
+    return [
+        "test" if place in looked_at else "unseen" if side == "test" else side for place, side in enumerate(split)
+    ]  # fmt: skip
+
+
 def _folder(source: dict[str, Any], shared: Path | None) -> Path:
     folder: str = source["folder"]
     return _shared(shared, folder) / folder
@@ -132,7 +146,8 @@ def _shared(shared: Path | None, wanted: str) -> Path:
 
 def _drawn(name: str, source: dict[str, Any], cache: Path) -> Path:
     """Draw the scale demo, once: a folder is only there under its name when all of it is."""
-    told = hashlib.blake2b(json.dumps(source, sort_keys=True).encode(), digest_size=6).hexdigest()
+    drawing = {name: source.get(name) for name in ("drawn", "seed", "pixels")}
+    told = hashlib.blake2b(json.dumps(drawing, sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = cache / f"{name}-{told}"
     if not folder.is_dir():
         draft = folder.with_name(folder.name + ".part")

@@ -139,7 +139,8 @@ class Study:
         methods: what is compared; the first whose name is `reference` is what the others are compared with.
         reference: name of the method of which differences are taken.
         probe: name of the method with nothing but a head, above which gains are counted; None where there is none.
-        data: the data sets by name: ``folder`` (from the shared folder) and ``labels``, or ``drawn`` (images a side).
+        data: the data sets by name: ``folder`` (from the shared folder) and ``labels``, or ``drawn`` (images a side);
+            ``screen`` takes so many training images instead of the test images.
         ranks: of the methods that have one.
         sizes: numbers of training images.
         seeds: of the trainings that are reported.

@@ -109,6 +109,14 @@ def test_no_side_holds_images_of_another(images: Images) -> None:
     assert len(set.union(*sides)) == 62
 
 
+def test_screening_takes_the_place_of_test_images_from_training_images_alone(images: Images, out: Path) -> None:
+    source = read_study(STUDY).data["demo"] | {"screen": 9}
+    screened = open_images("demo", source, 64, out / "pixels", None)
+    assert set(screened.places("test")) < set(images.places("train"))
+    assert set(screened.places("train")) == set(images.places("train")) - set(screened.places("test"))
+    assert len(screened.places("test")) == 9 and screened.places("val") == images.places("val")
+
+
 def test_tables_figures_and_a_page_are_made_of_the_results_alone(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
