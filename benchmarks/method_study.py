@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.study.images import shared_folder
-from benchmarks.study.plan import Study, quick, read_study
+from benchmarks.study.plan import Study, part_of, quick, read_study
 from benchmarks.study.results import Results
 from benchmarks.study.running import Setting, run_study, seconds_left
 from benchmarks.study.writing import write_all
@@ -53,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _do(study: Study, options: argparse.Namespace, out: Path) -> int:
     cache = options.cache or (out if options.out or options.quick else out.parent) / "pixels"
     setting = Setting(out, cache, shared_folder(options.shared), options.device, options.workers)
+    wanted = part_of(study, *(given and given.split(",") for given in (options.methods, options.data, options.sizes)))
     if options.list:
-        _tell_cells(study, Results(setting.results), options.workers)
+        _tell_cells(wanted, Results(setting.results), options.workers)
         return 0
-    failed = 0 if options.only_table else run_study(study, setting)
+    failed = 0 if options.only_table else run_study(wanted, setting)
     print(write_all(study, Results(setting.results), out, options.docs, replicates=options.replicates))
     if failed:
         print(f"{failed} cells could not be run; what was wrong stands above.", file=sys.stderr)
@@ -81,11 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", type=Path, nargs="?", help="YAML file; see benchmarks/studies")
     parser.add_argument("--shared", type=Path, help="folder that the study's data and weights are looked for from")
     parser.add_argument("--out", type=Path, help="folder of the results; else benchmarks/results/method_study/NAME")
-    parser.add_argument("--cache", type=Path, help="folder of decoded pixels; else pixels in OUT, or beside the studies")
+    parser.add_argument("--cache", type=Path, help="folder of decoded pixels; else OUT/pixels, or beside all studies")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each on CPUs; 0: this one")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--replicates", type=int, default=2000, help="draws behind each interval")
     parser.add_argument("--docs", type=Path, help="page between whose markers the tables are put")
+    parser.add_argument("--methods", help="run these alone of the study's, by commas; the tables tell all")
+    parser.add_argument("--data", help="the same of data sets")
+    parser.add_argument("--sizes", help="the same of training sizes")
     parser.add_argument("--list", action="store_true", help="tell cells and time left, run nothing")
     parser.add_argument("--only-table", action="store_true", help="tell what is done, run nothing")
     parser.add_argument("--quick", action="store_true", help="drawn images, one pass: to try the command")

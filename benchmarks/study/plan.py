@@ -249,6 +249,25 @@ def quick(study: Study) -> Study:
     )  # fmt: skip
 
 
+def part_of(
+    study: Study, methods: list[str] | None, data: list[str] | None, sizes: list[str] | None
+) -> Study:
+    """Return a study of some of its methods, data sets and sizes alone, by name; None keeps all.
+
+    Raises:
+        InputError: a name that is none of the study's; code ``"study"``.
+    """
+    held = {"methods": [m.name for m in study.methods], "data": list(study.data), "sizes": list(map(str, study.sizes))}
+    for what, wanted in zip(held, (methods, data, sizes), strict=True):
+        if unknown := [name for name in wanted or () if name not in held[what]]:
+            raise _wrong(f"The study has none of these {what}", unknown[0], f"It has {', '.join(held[what])}.")
+    return dataclasses.replace(
+        study, methods=tuple(m for m in study.methods if methods is None or m.name in methods),
+        data={name: source for name, source in study.data.items() if data is None or name in data},
+        sizes=tuple(size for size in study.sizes if sizes is None or str(size) in sizes),
+    )  # fmt: skip
+
+
 def _method(entry: Any) -> Method:
     if not isinstance(entry, dict):
         raise _wrong("A method is no table of options", entry, "Give name and base.")

@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.method_study import STUDIES
 from benchmarks.study.methods import BASES
-from benchmarks.study.plan import quick, read_study, study_of
+from benchmarks.study.plan import part_of, quick, read_study, study_of
 from wara.errors import InputError
 
 
@@ -53,6 +53,17 @@ def test_epochs_by_size_reach_the_cells() -> None:
     more["protocol"]["epochs"] = {10: 7, 20: 5}
     study = study_of("x", more)
     assert {size: cell.protocol.epochs for size in (10, 20) for cell in study.groups("demo", size)} == {10: 7, 20: 5}
+
+
+def test_a_part_of_a_study_has_the_same_cells_and_what_it_has_not_is_told() -> None:
+    study = study_of("x", values() | {"sizes": [10, 20]})
+    part = part_of(study, ["wara", "lora"], None, ["20"])
+    assert list(part.blocks()) == [("demo", 20)]
+    whole = {cell.key for cell in study.tune_cells("demo", 20)}
+    assert len(list(part.tune_cells("demo", 20))) == 4
+    assert {cell.key for cell in part.tune_cells("demo", 20)} < whole
+    with pytest.raises(InputError, match="none of these sizes"):
+        part_of(study, None, None, ["50"])
 
 
 @pytest.mark.parametrize(
