@@ -17,6 +17,7 @@ from wara.analysis.style import (
 )
 
 Rows = dict[Label, dict[Place, Row]]
+_LABELS_HIGH, _DECADE = 26, 4.0  # labels that the plot is high, and how near numbers are whose labels may meet
 _ROW, _TOP, _BOTTOM, _PANEL = 0.24, 0.95, 0.65, 2.2  # inches
 
 
@@ -64,20 +65,34 @@ def draw_costs(study: Study, rows: Rows) -> bytes:
     axes = figure.add_axes((0.09, 0.12, 0.88, 0.7))
     style_axes(axes, theme, grid="both")
     common = set.intersection(*(set(by_place) for by_place in rows.values()))
-    for number, (label, by_place) in enumerate(rows.items()):
+    points = []
+    for label, by_place in rows.items():
         some = [by_place[place] for place in by_place if place in common]
-        if not some:
-            continue
-        adapter = max(some[0].mean("adapter") or 0.0, 1.0)
-        found = mean_of(row.area for row in some)
-        colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
-        axes.plot((adapter,), (found.value,), "o", color=colour, markersize=6)
-        axes.annotate(plain(_called(label), 40), (adapter, found.value), xytext=(5, 3), textcoords="offset points",
-                      fontsize=SMALL - 2, color=theme.muted)  # fmt: skip
+        if some:
+            adapter = max(some[0].mean("adapter") or 0.0, 1.0)
+            points.append((mean_of(row.area for row in some).value, adapter, plain(_called(label), 40)))
+    values = [value for value, _, _ in points] or [0.5]
+    gap = (max(values) - min(values) or 0.1) / _LABELS_HIGH
+    for name, value, adapter, at in _apart(points, gap):
+        colour = CLASS_COLOURS[0]
+        axes.plot((adapter,), (value,), "o", color=colour, markersize=5)
+        axes.annotate(name, (adapter, value), xytext=(adapter * 1.35, at), fontsize=SMALL - 2, color=theme.muted,
+                      va="center", arrowprops={"arrowstyle": "-", "color": theme.grid, "relpos": (0, 0.5)})  # fmt: skip
     axes.set_xscale("log")
+    axes.set_xlim(0.6, max([adapter for _, adapter, _ in points] or [1.0]) * 12)
+    axes.minorticks_off()
     axes.set_xlabel("trained numbers in the adapter (a head alone stands at 1)")
     axes.set_ylabel("test AUROC")
     return to_png(figure)
+
+
+def _apart(points: list[tuple[float, float, str]], gap: float) -> list[tuple[str, float, float, float]]:
+    """Return name, AUROC, numbers and the height of the label, from above: labels of like numbers do not overlap."""
+    placed: list[tuple[str, float, float, float]] = []
+    for value, adapter, name in sorted(points, reverse=True):
+        near = [at for _, _, other, at in placed if 1 / _DECADE < other / adapter < _DECADE]
+        placed.append((name, value, adapter, min([value, *(at - gap for at in near)])))
+    return placed
 
 
 def _has(by_place: dict[Place, Row], data: str, size: int) -> bool:
