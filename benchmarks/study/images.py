@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from benchmarks.study.subsets import limited, training_subset
 from wara.backbones import Backbone
 from wara.data.batches import Batches
 from wara.data.catalogue import ingest, read_catalogue
+from wara.data.items import Item
 from wara.data.pixels import PixelStore
 from wara.data.sources import open_source
 from wara.data.split import make_split
@@ -98,7 +100,7 @@ def open_images(name: str, source: dict[str, Any], pixels: int, cache: Path, sha
             print(f"reading {name}: {len(catalogue.items)} images", file=sys.stderr)
         _, store = ingest(opened, catalogue, size=pixels, store=path)
     assert store is not None
-    split = make_split(store.catalogue, _SPLIT_SEED)
+    split = apart(store.catalogue.items, make_split(store.catalogue, _SPLIT_SEED))
     return Images(store, _screened(store, split, source["screen"]) if "screen" in source else split)
 
 
@@ -116,6 +118,22 @@ def located(spec: str, shared: Path | None) -> str:
     """
     name, colon, file = spec.partition(":")
     return f"{name}:{_shared(shared, file) / file}" if colon else spec
+
+
+def apart(items: Sequence[Item], split: Sequence[str]) -> list[str]:
+    """Return a split whose sides share no patient, where a given one does.
+
+    Images of training whose patient has some of validation or test, and of validation whose patient has some of test,
+    are not used: ``"unseen"``.
+    """
+    patients = {
+        side: {item.patient for item, name in zip(items, split, strict=True) if name == side} - {None, ""}
+        for side in ("val", "test")
+    }
+    before = {"train": patients["val"] | patients["test"], "val": patients["test"]}
+    return [
+        "unseen" if item.patient in before.get(side, ()) else side for item, side in zip(items, split, strict=True)
+    ]  # fmt: skip
 
 
 def _screened(store: PixelStore, split: list[str], count: int) -> list[str]:

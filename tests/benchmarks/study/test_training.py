@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from benchmarks import method_study
-from benchmarks.study.images import Images, open_images
+from benchmarks.study.images import Images, apart, open_images
 from benchmarks.study.methods import build
 from benchmarks.study.plan import Cell, read_study
 from wara.backbones import load_backbone
+from wara.data.items import Item
 
 STUDY = method_study.STUDIES / "quick.yaml"
 MEASURED = ("seconds", "processor_seconds", "images_per_second", "peak_memory_mb")
@@ -107,6 +108,16 @@ def test_no_side_holds_images_of_another(images: Images) -> None:
     sides = [set(images.rows(side, cell)) for side in ("train", "val", "test")]
     assert [len(side) for side in sides] == [20, 18, 24]
     assert len(set.union(*sides)) == 62
+
+
+def test_patients_of_two_sides_are_used_on_the_later_one_alone() -> None:
+    sides = {"train": "aab", "val": "bc-", "test": "cd-"}
+    items = [
+        Item(f"{side}{n}", "x", patient=None if name == "-" else name)
+        for side, names in sides.items() for n, name in enumerate(names)
+    ]  # fmt: skip
+    split = apart(items, [side for side in sides for _ in range(3)])
+    assert split == ["train", "train", "unseen", "val", "unseen", "val", "test", "test", "test"]
 
 
 def test_screening_takes_the_place_of_test_images_from_training_images_alone(images: Images, out: Path) -> None:
