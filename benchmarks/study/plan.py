@@ -241,10 +241,10 @@ def study_of(name: str, values: dict[str, Any]) -> Study:
 def quick(study: Study) -> Study:
     """Return a study's methods on the smallest of everything: drawn images, an untrained backbone, one pass."""
     protocol = dataclasses.replace(
-        study.protocol, backbone="vit_tiny_untrained", image_size=64, epochs=1, val_images=12, test_images=12
+        study.protocol, backbone="vit_tiny_untrained", image_size=128, epochs=1, val_images=12, test_images=12
     )
     return dataclasses.replace(
-        study, data={"drawn": {"drawn": {"train": 24, "val": 12, "test": 12}, "pixels": 64}}, ranks=study.ranks[:1],
+        study, data={"drawn": {"drawn": {"train": 24, "val": 12, "test": 12}, "pixels": 128}}, ranks=study.ranks[:1],
         sizes=(20,), seeds=study.seeds[:1], tune_seeds=study.seeds[:1], rates=(1.0,), protocol=protocol,
     )  # fmt: skip
 

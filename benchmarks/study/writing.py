@@ -13,7 +13,6 @@ from benchmarks.study.results import Results
 from wara.errors import InputError
 from wara.evaluation.efficiency import pme, ppe
 
-FULL = "full"
 Rows = dict[Label, dict[Place, Row]]
 
 
@@ -120,6 +119,7 @@ def _costs(study: Study, rows: Rows) -> str:
         "| method | trained numbers (in the adapter) | training | images/s | peak memory | PPE | PME |",
         "|---|---|---|---|---|---|---|",
     ]
+    full = next((rows.get((method.name, None), {}) for method in study.methods if method.base == "full"), {})
     for label, by_place in rows.items():
         size = max(place[1] for place in by_place)
         some = [(place, row) for place, row in by_place.items() if place[1] == size]
@@ -130,13 +130,12 @@ def _costs(study: Study, rows: Rows) -> str:
         lines.append(
             f"| {called(label)} | {means['trained']:,.0f} ({means['adapter']:,.0f}) | {means['seconds']:.0f} s "
             f"| {means['images_per_second']:.1f} | {_or_dash(means['peak_memory_mb'], ',.0f', ' MiB')} "
-            f"| {_efficiency(rows, some)} |"
+            f"| {_efficiency(full, some)} |"
         )
     return "\n".join(lines)
 
 
-def _efficiency(rows: Rows, some: list[tuple[Place, Row]]) -> str:
-    full = rows.get((FULL, None), {})
+def _efficiency(full: dict[Place, Row], some: list[tuple[Place, Row]]) -> str:
     by_parameters, by_memory = [], []
     for place, row in some:
         if place in full and (trained := row.mean("trained")) is not None:
