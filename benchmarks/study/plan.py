@@ -249,9 +249,7 @@ def quick(study: Study) -> Study:
     )  # fmt: skip
 
 
-def part_of(
-    study: Study, methods: list[str] | None, data: list[str] | None, sizes: list[str] | None
-) -> Study:
+def part_of(study: Study, methods: list[str] | None, data: list[str] | None, sizes: list[str] | None) -> Study:
     """Return a study of some of its methods, data sets and sizes alone, by name; None keeps all.
 
     Raises:

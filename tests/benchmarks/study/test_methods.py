@@ -121,7 +121,7 @@ def test_the_wavelet_form_is_the_librarys_wara(activation: str) -> None:
     peft_model = peft.get_peft_model(
         theirs.model, WaraConfig(r=4, wara_alpha=8, activation=activation, target_modules=["qkv"])
     )
-    for (name, layer) in ((n, m) for n, m in ours.named_modules() if isinstance(m, Beside)):
+    for name, layer in ((n, m) for n, m in ours.named_modules() if isinstance(m, Beside)):
         other: Any = peft_model.get_submodule(f"base_model.model.{name}")
         with torch.no_grad():
             other.wara_B["default"].normal_()
