@@ -13,16 +13,17 @@ LABELS_FILE = "labels.csv"
 _COLUMNS = ("file", "label", "split")
 
 
-def draw_study(folder: Path, counts: Mapping[str, int], *, seed: int = 0) -> Path:
+def draw_study(folder: Path, counts: Mapping[str, int], *, seed: int = 0, size: int = 224) -> Path:
     """Draw the demo's images, three classes that differ by scale, into a folder; return the table beside them.
 
     Args:
         folder: where to.
         counts: images of each side (``train``, ``val``, ``test``), at least three each.
         seed: of the drawing.
+        size: height and width in pixels.
     """
     images = sum(counts.values())
-    drawn = [path.relative_to(folder) for path in demo.generate(folder, images, seed, dicom_share=0.0)]
+    drawn = [path.relative_to(folder) for path in demo.generate(folder, images, seed, size, dicom_share=0.0)]
     by_class: dict[str, list[str]] = {}
     for path in drawn:
         by_class.setdefault(path.parts[0], []).append(path.as_posix())

@@ -95,7 +95,7 @@ def fit(
     device, run = train.device, run or model
     optimiser = torch.optim.AdamW(groups, fused=device.type == "cuda")
     total_steps = recipe.epochs * train.steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warmup_cosine(recipe.warmup, total_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, warmup_cosine(recipe.warmup, total_steps))
     weights = class_weights(train.targets, num_classes).to(device) if recipe.class_balanced else None
     parameters = [p for group in groups for p in group["params"]]
     fitted, start_epoch, part = Fit(), 1, Part.none(device)
@@ -232,7 +232,8 @@ def _require_finite(loss: float, epoch: int, recipe: Recipe) -> None:
         )
 
 
-def _warmup_cosine(warmup: float, total_steps: int) -> Callable[[int], float]:
+def warmup_cosine(warmup: float, total_steps: int) -> Callable[[int], float]:
+    """Return the share of the largest step size by step: rising over a share of all steps, then falling to 0."""
     rising = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:

@@ -16,11 +16,11 @@ from wara.data.ingest import ingest
 from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.training.checkpoint import Checkpoint
-from wara.training.loop import Fit, _is_best, _stopped_early, _warmup_cosine, class_weights, fit
+from wara.training.loop import Fit, _is_best, _stopped_early, class_weights, fit, warmup_cosine
 
 
 def test_the_step_size_rises_and_then_falls_along_a_cosine() -> None:
-    factor = _warmup_cosine(0.1, 100)
+    factor = warmup_cosine(0.1, 100)
     values = [factor(step) for step in range(100)]
 
     assert values[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
