@@ -22,7 +22,8 @@ from benchmarks.study.results import encode_scores
 from wara.backbones import Backbone, load_backbone
 from wara.evaluation.metrics import auroc
 from wara.training.class_token import answering
-from wara.training.device import device_name, has_fast_bfloat16, peak_memory_mb, set_fused_attention
+from wara.training.device import computes_in_bfloat16, device_name, peak_memory_mb, set_fused_attention
+from wara.training.lean import lean
 from wara.training.loop import predict, warmup_cosine
 from wara.training.methods import count_parameters, load_trained_state, trained_state
 
@@ -71,7 +72,8 @@ def run_cell(cell: Cell, place: Place, *, keep: bool = False, before: dict[str, 
         found = {name: before[name] for name in _OF_TRAINING}
     else:
         _begin_peak(place.device)
-        found = _trained(cell, model, backbone, place)
+        with lean(model, place.device, cell.protocol.precision):
+            found = _trained(cell, model, backbone, place)
         found["peak_memory_mb"] = _rounded(peak_memory_mb(place.device), 1)
         val = place.images.batches("val", cell, backbone, place.device)
         probabilities, loss = predict(model, val, cell.protocol.precision)
@@ -146,8 +148,7 @@ def _begin_peak(device: torch.device) -> None:
 
 
 def _is_bfloat16(cell: Cell, device: torch.device) -> bool:
-    wanted = cell.protocol.precision
-    return wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
+    return computes_in_bfloat16(device, cell.protocol.precision)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
