@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from wara.imaging import DecodedImage, read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.class_token import answering
-from wara.training.device import resolve_device, set_fused_attention
+from wara.training.device import is_bfloat16, resolve_device, set_fused_attention
 from wara.training.features import HeadInputs
+from wara.training.held import HeldCasts
 from wara.training.methods import load
 from wara.training.recipe import Recipe
 
@@ -104,6 +105,9 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(recipe["classes"])
         self.answers, self.novelty = answers, novelty
         self._precision = precision
+        # On graphics cards casts cost next to nothing, and memory is scarcer.
+        held = device.type == "cpu" and is_bfloat16(device, precision)
+        self._held = HeldCasts(model) if held else None
         self._fit: str = recipe["image"]["fit"]
         self.view = view_of(recipe)
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
@@ -229,7 +233,8 @@ class Predictor:
         """Return probabilities (n, k) and the inputs of the head (n, d)."""
         images = self.normalised(pixels)
         context = answering(self.model, self.device, self._precision)
-        with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
+        held = nullcontext() if self._held is None else self._held.in_place()
+        with self._lock, torch.inference_mode(), held, context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
         return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()
 
