@@ -14,6 +14,7 @@ from backend import heap, logs
 from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
+from wara.waiting import wait_briefly
 
 GRACEFUL_SECONDS = 3
 
@@ -37,6 +38,7 @@ def main() -> int:
     # Images, weights and the database are for this user alone.
     os.umask(0o077)
     heap.share_one_heap()
+    wait_briefly()
     if len(sys.argv) > 1:
         from backend.commands import run
 

@@ -42,6 +42,15 @@ class PredictorCache:
                     entry.predictor = self._load(run, backbone)
         return entry.predictor
 
+    def ready(self, model_id: str) -> Predictor | None:
+        """Return a model that is warm, without waiting; None where it must be loaded first."""
+        with self._lock:
+            entry = self._entries.get(model_id)
+            if entry is None or entry.predictor is None:
+                return None
+            self._entries.move_to_end(model_id)
+            return entry.predictor
+
     def forget(self, model_id: str) -> None:
         """Let a model go."""
         with self._lock:

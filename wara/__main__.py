@@ -1,5 +1,9 @@
 """Makes ``python -m wara`` the command line."""
 
-from wara.cli import main
+from wara.waiting import wait_briefly
+
+wait_briefly()
+
+from wara.cli import main  # noqa: E402 - what it imports may import torch
 
 main()

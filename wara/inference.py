@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from wara.imaging import DecodedImage, read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 from wara.training import outputs
 from wara.training.class_token import answering
-from wara.training.device import resolve_device, set_fused_attention
+from wara.training.device import is_bfloat16, resolve_device, set_fused_attention
 from wara.training.features import HeadInputs
+from wara.training.lean import ShortWays
 from wara.training.methods import load
 from wara.training.recipe import Recipe
 
@@ -104,6 +105,7 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(recipe["classes"])
         self.answers, self.novelty = answers, novelty
         self._precision = precision
+        self._short = ShortWays(model) if device.type == "cpu" and is_bfloat16(device, precision) else None
         self._fit: str = recipe["image"]["fit"]
         self.view = view_of(recipe)
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
@@ -229,7 +231,8 @@ class Predictor:
         """Return probabilities (n, k) and the inputs of the head (n, d)."""
         images = self.normalised(pixels)
         context = answering(self.model, self.device, self._precision)
-        with self._lock, torch.inference_mode(), context, HeadInputs(self.model, self.backbone) as caught:
+        short = nullcontext() if self._short is None else self._short.in_place()
+        with self._lock, torch.inference_mode(), short, context, HeadInputs(self.model, self.backbone) as caught:
             logits: Tensor = self.model(images)
         return logits.float().softmax(dim=1).cpu().double().numpy(), caught.array()
 

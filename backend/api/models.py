@@ -208,7 +208,9 @@ async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> Predi
     if not files:
         raise InputError("No image came with the request", remedy="Choose one or more images.", code="empty-upload")
     lane, run = parts.lanes.predictions, parts.storage.folder("models", model.id)
-    predictor = await lane.run(parts.predictors.get, model.id, run, model.backbone_spec)
+    predictor = parts.predictors.ready(model.id)
+    if predictor is None:
+        predictor = await lane.run(parts.predictors.get, model.id, run, model.backbone_spec)
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
         # It holds its thread for long: not one of those by which single images find their model.
         predictions = await parts.lanes.batches.run(_predict_zip, parts, predictor, files[0])

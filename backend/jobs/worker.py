@@ -18,6 +18,7 @@ from backend.jobs.process import ProcessIdentity
 from backend.problems import as_problem, disk_full, explain, is_disk_full
 from backend.storage import read_json, write_json
 from wara.errors import InputError
+from wara.waiting import wait_briefly
 
 ORDER_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -158,6 +159,7 @@ def _problem(error: Exception) -> dict[str, Any]:
 def main() -> int:
     """Run the job folder named on the command line."""
     os.umask(0o077)
+    wait_briefly()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return work(Path(sys.argv[1]))
 

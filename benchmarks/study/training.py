@@ -22,7 +22,7 @@ from benchmarks.study.results import encode_scores
 from wara.backbones import Backbone, load_backbone
 from wara.evaluation.metrics import auroc
 from wara.training.class_token import answering
-from wara.training.device import computes_in_bfloat16, device_name, peak_memory_mb, set_fused_attention
+from wara.training.device import device_name, is_bfloat16, peak_memory_mb, set_fused_attention
 from wara.training.lean import lean
 from wara.training.loop import predict, warmup_cosine
 from wara.training.methods import count_parameters, load_trained_state, trained_state
@@ -148,7 +148,7 @@ def _begin_peak(device: torch.device) -> None:
 
 
 def _is_bfloat16(cell: Cell, device: torch.device) -> bool:
-    return computes_in_bfloat16(device, cell.protocol.precision)
+    return is_bfloat16(device, cell.protocol.precision)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

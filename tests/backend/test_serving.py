@@ -38,6 +38,8 @@ def test_a_model_is_loaded_once_and_the_least_used_forgotten() -> None:
         ask(cache, name)
     assert load.loaded == ["a", "b", "c", "b"]
     assert cache.warm() == ["a", "b"]
+    assert (cache.ready("a"), cache.ready("c")) == ("a", None)
+    assert cache.warm() == ["b", "a"]
     cache.forget("a")
     assert cache.warm() == ["b"]
     cache.forget("never seen")

@@ -50,14 +50,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def computes_in_bfloat16(device: torch.device, precision: str) -> bool:
-    """Whether a run at a precision, ``"auto"``, ``"float32"`` or ``"bfloat16"``, multiplies in bfloat16 on a device."""
+def is_bfloat16(device: torch.device, precision: str) -> bool:
+    """Whether forward passes run in bfloat16 at a precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``."""
     return precision == "bfloat16" or (precision == "auto" and has_fast_bfloat16(device))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context in which forward passes run: bfloat16 autocast, or nothing."""
-    if computes_in_bfloat16(device, precision):
+    if is_bfloat16(device, precision):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -18,39 +19,62 @@ from timm.layers.attention import Attention
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from wara.training.device import computes_in_bfloat16
+from wara.training.device import is_bfloat16
 
 
-@contextlib.contextmanager
-def lean(model: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
-    """Run a model's frozen linear layers and its attention the short way inside a ``with`` block.
+class ShortWays:
+    """Short ways through a model's frozen linear layers and convolutions and its attention, made once.
 
-    For models on a CPU that run in bfloat16; others run as they are. Parameters stay as they are, but what is done to
-    frozen ones inside the block is not seen. May be nested.
+    The model keeps its own weights; what is held in bfloat16 takes half as much memory again. What is done to frozen
+    weights afterwards is not seen.
+
+    Args:
+        model: a timm model, or a PEFT model of one, on a CPU.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        found = ((module, _short_way(module)) for module in model.modules())
+        self._ways = [(module, way) for module, way in found if way is not None]
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model take them inside a ``with`` block, for passes under autocast to bfloat16. May be nested.
+
+        No other thread may use the model meanwhile.
+        """
+        changed = []
+        try:
+            for module, way in self._ways:
+                if "forward" not in vars(module):
+                    vars(module)["forward"] = way  # setattr takes ten times as long, and a model has many
+                    changed.append(module)
+            yield
+        finally:
+            for module in changed:
+                del vars(module)["forward"]
+
+
+def lean(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context in which a model takes its short ways, where it is on a CPU and runs in bfloat16.
 
     Args:
         model: a timm model, or a PEFT model of one.
         device: where it is.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
     """
-    changed: list[nn.Module] = []
-    if device.type == "cpu" and computes_in_bfloat16(device, precision):
-        for module in model.modules():
-            short = _short_way(module)
-            if short is not None and "forward" not in vars(module):
-                module.forward = short
-                changed.append(module)
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.forward
+    # On graphics cards casts and copies cost next to nothing, and memory is scarcer.
+    if device.type == "cpu" and is_bfloat16(device, precision):
+        return ShortWays(model).in_place()
+    return contextlib.nullcontext()
 
 
 def _short_way(module: nn.Module) -> Any:
     # Exactly these classes: what a subclass computes is not known here.
-    if type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters()):
+    frozen = not any(p.requires_grad for p in module.parameters(recurse=False))
+    if type(module) is nn.Linear and frozen:
         return _FrozenLinear(module)
+    if type(module) is nn.Conv2d and frozen and module.padding_mode == "zeros":
+        return _FrozenConv(module)
     if type(module) is Attention and _is_plain(module):
         return _PlainAttention(module)
     return None
@@ -61,12 +85,25 @@ def _is_plain(attention: Attention) -> bool:
     return attention.gate is None and all(isinstance(norm, nn.Identity) for norm in norms)
 
 
+def _cast(parameter: Tensor | None) -> Tensor | None:
+    return None if parameter is None else parameter.detach().to(torch.bfloat16)
+
+
+class _FrozenConv:
+    """`nn.Conv2d.forward` with weights kept in bfloat16."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        self._layer, self._weight, self._bias = layer, cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._layer._conv_forward(x, self._weight, self._bias)  # autocast rounds x
+
+
 class _FrozenLinear:
     """`nn.Linear.forward` with weights kept in bfloat16: (..., in) -> (..., out) bfloat16."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self._weight = layer.weight.detach().to(torch.bfloat16)
-        self._bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+        self._weight, self._bias = cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.to(torch.bfloat16).reshape(-1, x.shape[-1])
@@ -111,14 +148,17 @@ class _PlainAttention:
         if attention.fused_attn or attn_mask is not None or is_causal or dropped or not torch.is_grad_enabled():
             return cast(Tensor, type(attention).forward(attention, x, attn_mask=attn_mask, is_causal=is_causal))
         qkv = attention.qkv(x).to(torch.bfloat16)
-        seen = _Attend.apply(qkv, attention.num_heads, attention.scale)
+        seen = attend(qkv, attention.num_heads, attention.scale)
         output: Tensor = attention.proj_drop(attention.proj(attention.norm(seen)))
         return output
 
 
-class _Attend(torch.autograd.Function):
-    """Softmax attention of queries, keys and values side by side: (B, N, 3 * H * D) -> (B, N, H * D)."""
+def attend(qkv: Tensor, heads: int, scale: float) -> Tensor:
+    """Return softmax attention of queries, keys and values side by side: (B, N, 3 * H * D) -> (B, N, H * D)."""
+    return cast(Tensor, _Attend.apply(qkv, heads, scale))
 
+
+class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, scale: float) -> Tensor:
         images, tokens, channels = qkv.shape

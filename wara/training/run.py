@@ -130,7 +130,6 @@ def train(
             "trainable_parameters": trained,
             "adapter_parameters": adapter,
             "images_per_second": fitted.trained_images / max(fitted.training_seconds, 1e-9),
-            "peak_memory_mb": peak_memory_mb(device),
             "epochs_run": len(fitted.history),
             "best_epoch": fitted.best_epoch,
         }
@@ -142,6 +141,7 @@ def train(
         write_curves(
             out / outputs.FIGURES, tested.predictions["test"], study.catalogue.classes, recipe.bootstrap, recipe.seed
         )
+        metrics["peak_memory_mb"] = peak_memory_mb(device)  # of the whole job, its figures included
         metrics["seconds"] = fitted.earlier_seconds + time.perf_counter() - began
         outputs.write_json(out / outputs.FIGURES / "report.json", report)
         outputs.write_card(out, render_card(stored, metrics, report))
