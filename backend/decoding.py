@@ -61,17 +61,22 @@ class Decoders:
         self._watch: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def see(self, data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None) -> Iterator[Seen]:
+    def see(
+        self, data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None,
+        thumbnail: int | None = None,
+    ) -> Iterator[Seen]:  # fmt: skip
         """Do as ``wara.data.seen.see``.
 
         Raises:
             UnreadableImage: as there; or decoding it crashed (code "decoder-crash") or took too long ("decoder-time").
             InputError: as there.
         """
-        order = {"task": "see", "name": name, "frame": frame, "frames": view.frames, "window": view.window}
-        for head, _ in self._answers(order, data):
+        order = {"task": "see", "name": name, "frame": frame, "frames": view.frames, "window": view.window,
+                 "thumbnail": thumbnail}  # fmt: skip
+        for head, body in self._answers(order, data):
             spacing = head["spacing"]
-            yield Seen(**{**head, "spacing": None if spacing is None else tuple(spacing)})
+            spacing = None if spacing is None else tuple(spacing)
+            yield Seen(**{**head, "spacing": spacing, "thumbnail": body or None})
 
     def squares(
         self, data: bytes, name: str, size: int, fit: str = "pad", view: DicomView = DEFAULT_VIEW,

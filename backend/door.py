@@ -25,6 +25,7 @@ from backend.door_tables import TableKeeper
 from backend.names import safe_relative
 from backend.problems import RequestRefused
 from backend.storage import MANIFEST_FILE
+from backend.thumbnails import THUMBNAILS_FOLDER, keeper
 from wara.data.catalogue import Catalogue, Item, PassedOver, ingest, read_catalogue, require_trainable
 from wara.data.checked import restamped
 from wara.data.dicom_tags import label_keyword, patient_keyword, read_tags
@@ -101,11 +102,13 @@ def check(
     with open_source(path) as source:
         listed = read_catalogue(source, labels, mapping)
         if consent is None:
-            catalogue, _ = ingest(source, listed, on_progress=on_progress, see=see)
+            catalogue, _ = ingest(source, listed, on_progress=on_progress, see=see, show=keeper(folder))
             require_trainable(catalogue)
             return Admitted(restamped(catalogue, source), None if labels is None else labels.name)
         door = Door(folder, source, consent, mapping, labels)
-        catalogue, _ = ingest(source, listed, on_progress=on_progress, keep=door.keep, see=see)
+        catalogue, _ = ingest(
+            source, listed, on_progress=on_progress, keep=door.keep, see=see, show=keeper(folder)
+        )
         try:
             require_trainable(catalogue)
         except InputError as error:
@@ -315,7 +318,7 @@ class Door:
 
 def empty(folder: Path) -> None:
     """Remove what a check that did not end has written."""
-    for name in (CLEAN_FOLDER, KEPT_FOLDER):
+    for name in (CLEAN_FOLDER, KEPT_FOLDER, THUMBNAILS_FOLDER):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -38,6 +38,7 @@ from backend.proxies import FromProxies
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
+from backend.thumbnails import THUMBNAIL_PIXELS
 from backend.tus.uploads import Uploads
 from wara import __version__
 from wara.data.seen import Seen
@@ -148,7 +149,7 @@ def _assemble(settings: Settings) -> Parts:
 
 
 def _see_apart(data: bytes, name: str, view: DicomView, frame: int | None) -> Iterator[Seen]:
-    return decoding.shared().see(data, name, view, frame)
+    return decoding.shared().see(data, name, view, frame, THUMBNAIL_PIXELS)
 
 
 def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:

@@ -17,6 +17,7 @@ from backend.intake import Intake
 from backend.problems import RequestRefused, not_found
 from backend.storage import read_json, write_atomically, write_json
 from backend.studies import study
+from backend.thumbnails import forget_thumbnails
 from wara.data.catalogue import Catalogue, Item, ingest
 from wara.data.decisions import Decision, read_decisions, write_decisions
 from wara.data.findings import TEXT, TEXT_REASONS
@@ -171,10 +172,9 @@ def _bring_up_to_date(
     mark = hashlib.blake2b(f"{checked.fingerprint}{digest}".encode(), digest_size=16).hexdigest()
     changed = replace(checked, items=items, digest=digest, fingerprint=mark)
     folder = intake.storage.folder("datasets", dataset.id)
+    # Before the catalogue forgets by which digest they lie: they show what is covered.
+    forget_thumbnails(folder, ((number, item) for number, item in enumerate(checked.items) if item.file in known))
     write_json(folder / CATALOGUE_FILE, asdict(changed), durable=True)
-    for number, item in enumerate(items):
-        if item.file in known:
-            (folder / "thumbnails" / f"{number}.webp").unlink(missing_ok=True)
     # Pixels for training are stored all in one file, which holds the former ones.
     shutil.rmtree(folder / "cache", ignore_errors=True)
     with intake.database.session() as session:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from PIL import Image
 from sqlalchemy import select
 
-from backend import decoding
 from backend.accounts.access import standing, visible
 from backend.addresses import address
 from backend.api.dependencies import DatasetDep, IntakeDep, PartsDep, SessionDep, StorageDep, UploadsDep
@@ -33,17 +29,15 @@ from backend.db import Dataset
 from backend.intake import Intake
 from backend.masks import masks_of
 from backend.problems import not_found
-from backend.storage import Storage, write_atomically
+from backend.storage import Storage
 from backend.studies import study, take_decision, undo_decision
+from backend.thumbnails import THUMBNAIL_TYPE, thumbnail
 from backend.uploads import receive
 from wara.data.decisions import Decision
-from wara.data.items import Item
-from wara.data.sources import open_source
 from wara.errors import InputError
 
 router = APIRouter(tags=["datasets"], responses=PROBLEMS)
 
-THUMBNAIL_PIXELS = 256
 _ASK = "true to say first where labels come from (PUT mapping), though they can be told by themselves"
 _FILES_HELP = {
     "name": "name of the data set; else the folder's",
@@ -178,7 +172,7 @@ def list_images(
 @router.get(
     "/datasets/{dataset_id}/images/{index}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}}}},
+    responses={200: {"content": {THUMBNAIL_TYPE: {}}}},
 )
 async def get_thumbnail(dataset: DatasetDep, index: int, parts: PartsDep) -> Response:
     """Return an image as a 256-pixel square on black, made of its pixels alone, whatever else the file holds."""
@@ -186,7 +180,7 @@ async def get_thumbnail(dataset: DatasetDep, index: int, parts: PartsDep) -> Res
     async with lane.enter():
         picture = await lane.run(_thumbnail, parts.intake, parts.storage, dataset, index)
     headers = {"Cache-Control": "private, max-age=86400, immutable"}
-    return Response(picture, media_type="image/webp", headers=headers)
+    return Response(picture, media_type=THUMBNAIL_TYPE, headers=headers)
 
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
@@ -208,21 +202,7 @@ def _thumbnail(intake: Intake, storage: Storage, dataset: Dataset, index: int) -
     items = intake.catalogue(dataset).items
     if not 0 <= index < len(items):
         raise not_found("image", str(index))
-    path = storage.folder("datasets", dataset.id) / "thumbnails" / f"{index}.webp"
-    if not path.exists():
-        _make_thumbnail(intake.source(dataset), items[index], path)
-    # Read before the answer begins: a file of a data set that is deleted now could be gone in the middle of it.
-    return path.read_bytes()
-
-
-def _make_thumbnail(source: Path, item: Item, path: Path) -> None:
-    with open_source(source) as opened:
-        content = opened.read(item.path)
-    square, _ = next(decoding.shared().squares(content, item.file, THUMBNAIL_PIXELS, "pad", frame=item.frame))
-    buffer = io.BytesIO()
-    Image.fromarray(square).convert("RGB").save(buffer, "WEBP", quality=82, method=2)
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    return thumbnail(storage.folder("datasets", dataset.id), intake.source(dataset), items[index])
 
 
 def _thumbnail_url(dataset_id: str, study: Study, file: str) -> str:

@@ -59,8 +59,9 @@ def answer(order: dict[str, Any], data: bytes) -> Iterator[Message]:
         name, frame = order["name"], order["frame"]
         view = DicomView(order["frames"], order["window"])
         if order["task"] == "see":
-            for seen in see(data, name, view, frame):
-                yield {"kind": "seen", **dataclasses.asdict(seen)}, b""
+            for seen in see(data, name, view, frame, order["thumbnail"]):
+                facts = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen) if f.name != "thumbnail"}
+                yield {"kind": "seen", **facts}, seen.thumbnail or b""
         else:
             for square, image in read_squares(data, name, order["size"], order["fit"], view, frame):
                 facts = {f.name: getattr(image, f.name) for f in dataclasses.fields(image) if f.name != "pixels"}

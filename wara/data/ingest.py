@@ -49,6 +49,7 @@ def ingest(
     on_progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Item, bytes], bytes] | None = None,
     see: See = see,
+    show: Callable[[str, bytes], None] | None = None,
 ) -> tuple[Catalogue, PixelStore | None]:
     """Decode every image once, in threads, in order, with flat memory.
 
@@ -68,6 +69,8 @@ def ingest(
             of it, over which the digests are, and whose header is asked for sex and age. An ``UnreadableImage`` that it
             raises passes the file over.
         see: decodes a file where no pixels are stored; a server does that in processes of their own.
+        show: called from the threads with the digest and the thumbnail of each image of a file that was read well,
+            where ``see`` makes thumbnails.
 
     Returns:
         The catalogue with unreadable images in ``passed_over``, DICOM patients, spacing and digests filled in, and of
@@ -79,7 +82,7 @@ def ingest(
     """
     view.validate()
     if store is None:
-        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress, keep, see)
+        results = _decode_all(source, catalogue, None, fit, view, workers, on_progress, keep, see, show)
         return _finished(catalogue, [(result.item, result.reason) for result in results]), None
     if size is None:
         raise ValueError("a store needs a size")
@@ -96,7 +99,7 @@ def ingest(
     require_space(path.parent, len(catalogue.items) * size * size)
     outcomes = []
     with PixelWriter(path, size) as writer:
-        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress, keep, see):
+        for result in _decode_all(source, catalogue, size, fit, view, workers, on_progress, keep, see, None):
             if result.square is not None:
                 writer.append(result.square)
             outcomes.append((result.item, result.reason))
@@ -126,6 +129,7 @@ def _decode_all(
     on_progress: Callable[[int, int], None] | None,
     keep: Callable[[Item, bytes], bytes] | None,
     see: See,
+    show: Callable[[str, bytes], None] | None,
 ) -> Iterator[_Result]:
     """Yield the results in the order of the items; at most a few files a worker are held at a time."""
     threads = workers or min(_MAX_WORKERS, _processors())
@@ -136,7 +140,7 @@ def _decode_all(
         with quiet_decoders():
             items = iter(catalogue.items)
             for item in items:
-                order = (item, size, fit, view, keep, see, catalogue.from_table)
+                order = (item, size, fit, view, keep, see, show, catalogue.from_table)
                 waiting.append(pool.submit(_decode, source, *order))
                 if len(waiting) >= threads * _AHEAD:
                     break
@@ -145,7 +149,7 @@ def _decode_all(
                 results = waiting.popleft().result()
                 following = next(items, None)
                 if following is not None:
-                    order = (following, size, fit, view, keep, see, catalogue.from_table)
+                    order = (following, size, fit, view, keep, see, show, catalogue.from_table)
                     waiting.append(pool.submit(_decode, source, *order))
                 yield from results
                 done += 1
@@ -163,10 +167,12 @@ def _decode(
     view: DicomView,
     keep: Callable[[Item, bytes], bytes] | None,
     see: See,
+    show: Callable[[str, bytes], None] | None,
     from_table: tuple[str, ...],
 ) -> list[_Result]:
     """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
     found: list[tuple[Item, Pixels | None]] = []
+    thumbnails: list[tuple[str, bytes]] = []
     try:
         data = source.read(item.path)
         images: Iterable[tuple[Pixels | None, Seen]]
@@ -183,11 +189,17 @@ def _decode(
                 content = hashlib.blake2b(kept, digest_size=16).hexdigest()
                 if seen.format == "DICOM":
                     traits = read_traits(kept, item.file).without(from_table)
-            found.append((_known(item, seen, content, view, traits), square))
+            known = _known(item, seen, content, view, traits)
+            found.append((known, square))
+            if show is not None and known.digest and seen.thumbnail:
+                thumbnails.append((known.digest, seen.thumbnail))
     except UnreadableImage as error:
         # A file with a damaged frame is passed over whole: half of it would look like all of it.
         where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
         return [_Result(item, None, error.what + where)]
+    if show is not None:
+        for digest, thumbnail in thumbnails:
+            show(digest, thumbnail)
     return [_Result(known, square, None) for known, square in found]
 
 

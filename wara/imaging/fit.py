@@ -14,7 +14,7 @@ FITS = ("pad", "crop", "stretch")
 _REDUCING_GAP = 3.0
 
 
-def fit_square(pixels: Pixels, size: int, fit: str = "pad") -> Pixels:
+def fit_square(pixels: Pixels, size: int, fit: str = "pad", *, reducing_gap: float = _REDUCING_GAP) -> Pixels:
     """Resize to ``size`` x ``size`` with an antialiased bicubic filter.
 
     Args:
@@ -22,6 +22,7 @@ def fit_square(pixels: Pixels, size: int, fit: str = "pad") -> Pixels:
         size: pixels a side of the result.
         fit: "pad" keeps the whole image and its proportions on black ground; "crop" keeps the centre square;
             "stretch" changes the proportions.
+        reducing_gap: how far whole factors may shrink it before the filter (Pillow's ``resize``); at 1.0 all the way.
 
     Returns:
         uint8, (size, size, 3), or (size, size) where one channel came in. May share memory with ``pixels``.
@@ -37,24 +38,24 @@ def fit_square(pixels: Pixels, size: int, fit: str = "pad") -> Pixels:
         )
     height, width = pixels.shape[:2]
     if height == width:
-        return _resize(pixels, size, size)
+        return _resize(pixels, size, size, reducing_gap)
     if fit == "stretch":
-        return _resize(pixels, size, size)
+        return _resize(pixels, size, size, reducing_gap)
     if fit == "crop":
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         # Cut first: a filter that is given a box still looks at the pixels around it.
-        return _resize(np.ascontiguousarray(pixels[top : top + side, left : left + side]), size, size)
+        return _resize(np.ascontiguousarray(pixels[top : top + side, left : left + side]), size, size, reducing_gap)
     scale = size / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     square = np.zeros((size, size, *pixels.shape[2:]), dtype=np.uint8)
     top, left = (size - new_height) // 2, (size - new_width) // 2
-    square[top : top + new_height, left : left + new_width] = _resize(pixels, new_width, new_height)
+    square[top : top + new_height, left : left + new_width] = _resize(pixels, new_width, new_height, reducing_gap)
     return square
 
 
-def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
+def _resize(pixels: Pixels, width: int, height: int, gap: float) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
-    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=gap)
     return np.asarray(resized)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from wara.imaging.image import DecodedImage
 from wara.imaging.read import check_image, check_images
 from wara.imaging.text_detector import LOOKED_AT, find_text, may_hold_text
@@ -25,10 +28,19 @@ def look_at(data: bytes, name: str) -> tuple[DecodedImage, str]:
         InputError: as ``read_image``.
     """
     image = next(check_images(data, name, at_least=CHECKED_AT))
-    return image, text_reason(image, data, name)
+    return image, text_reason(image, partial(look_closer, data, name))
 
 
-def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
+def look_closer(data: bytes, name: str) -> DecodedImage:
+    """Decode a JPEG at the scale of the closer look.
+
+    Raises:
+        UnreadableImage: as ``read_image``.
+    """
+    return check_image(data, name, at_least=LOOKED_AT)
+
+
+def text_reason(image: DecodedImage, closer: Callable[[], DecodedImage]) -> str:
     """Say why text may stand in a decoded image: "stated" or "regions" by its header, "seen" in its pixels, or "".
 
     A header that says NO is not believed where text can be seen: the mark is often set by default. An image that was
@@ -36,8 +48,7 @@ def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
 
     Args:
         image: as ``check_image`` or ``check_images`` gave it, with ``at_least=CHECKED_AT``.
-        data: the file that it was decoded from.
-        name: the file's name, for errors only.
+        closer: gives it as ``look_closer`` does; asked only where it is needed.
     """
     if image.declared_text:
         return image.declared_text
@@ -45,5 +56,5 @@ def text_reason(image: DecodedImage, data: bytes, name: str) -> str:
     if rows < image.height and min(image.pixels.shape[:2]) < LOOKED_AT:
         if not may_hold_text(image.pixels):
             return ""
-        image = check_image(data, name, at_least=LOOKED_AT)
+        image = closer()
     return "seen" if find_text(image.pixels) else ""

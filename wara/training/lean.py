@@ -96,7 +96,8 @@ class _FrozenConv:
         self._layer, self._weight, self._bias = layer, cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._layer._conv_forward(x, self._weight, self._bias)  # autocast rounds x
+        found: Tensor = self._layer._conv_forward(x, self._weight, self._bias)  # autocast rounds x
+        return found
 
 
 class _FrozenLinear:

@@ -155,7 +155,7 @@ def test_a_thumbnail_is_the_whole_image_on_black_and_nothing_else(studio: Studio
     items = studio.http.get(f"{API}/datasets/{found['id']}/images", params={"limit": 100}).json()["items"]
     url = next(item["url"] for item in items if item["file"].endswith("a_wide.jpg"))
     answer = studio.http.get(url)
-    assert answer.headers["content-type"] == "image/webp"
+    assert answer.headers["content-type"] == "image/jpeg"
     assert b"SECRET" not in answer.content
     picture = Image.open(io.BytesIO(answer.content))
     assert picture.size == (256, 256)

@@ -34,7 +34,7 @@ def test_the_evaluation_holds_curves_cells_and_their_images(http: Any, model: st
     files = [file for cell in found["confusion"]["cells"] for file in cell["files"]]
     assert len(files) == found["n_images"] == np.sum(found["confusion"]["matrix"])
     assert set(found["images"]) == set(files)
-    assert http.get(found["images"][files[0]]).headers["content-type"] == "image/webp"
+    assert http.get(found["images"][files[0]]).headers["content-type"] == "image/jpeg"
 
 
 def test_another_operating_point_is_measured_on_request_and_changes_nothing_that_is_stored(

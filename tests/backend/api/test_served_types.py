@@ -46,7 +46,7 @@ def test_pages_and_drawings_among_images_are_passed_over_and_a_picture_with_a_pa
     assert all(name in named for name in ("page.html", "drawing.svg", "drawing.png", "page.gif")), named
     for item in studio.http.get(f"{API}/datasets/{dataset['id']}/images").json()["items"]:
         shown = studio.http.get(item["thumbnail"] if "thumbnail" in item else item["url"])
-        assert shown.headers["content-type"] == "image/webp"
+        assert shown.headers["content-type"] == "image/jpeg"
         assert shown.headers["x-content-type-options"] == "nosniff"
         assert b"script" not in shown.content
         Image.open(io.BytesIO(shown.content)).verify()
