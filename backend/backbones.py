@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from backend.db import Backbone, Database
+from backend.incoming import StoredFile
 from backend.settings import Settings
-from backend.storage import Storage, StoredFile
+from backend.storage import Storage
 from wara.backbone_choices import BackboneInfo, hub_allowed, list_backbones
 from wara.errors import InputError
 

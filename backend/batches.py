@@ -26,11 +26,11 @@ from backend.answering import Answering
 from backend.batch_record import OPEN_STATES, RECORD_FILE, ZIP_FILE, BatchRecord, Order
 from backend.db import Dataset, Model
 from backend.db.models import new_id, now
+from backend.incoming import StoredFile
 from backend.intake import Intake
 from backend.names import safe_relative
 from backend.problems import RequestRefused, not_found, problem_of, unexpected
 from backend.serving import PredictorCache
-from backend.storage import StoredFile
 from wara import __version__
 from wara.answer_table import Row
 from wara.data.items import OF_ONE_FILE

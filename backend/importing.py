@@ -13,7 +13,8 @@ from sqlalchemy import select
 from backend.backbones import BackboneRegistry
 from backend.db import Database, Job, Model
 from backend.db.models import new_id, now
-from backend.storage import Storage, StoredFile
+from backend.incoming import StoredFile
+from backend.storage import Storage
 
 if TYPE_CHECKING:
     from wara.imports import Brought

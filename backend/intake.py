@@ -29,11 +29,12 @@ from backend.catalogues import CATALOGUE_FILE, describe, forget
 from backend.db import Database, Dataset
 from backend.db.models import now
 from backend.door import CLEAN_FOLDER, Admitted, check, empty, holds_raw, remove_raw, settle_on_disk
+from backend.incoming import Batch
 from backend.names import safe_relative
 from backend.places import Places
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
 from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
-from backend.storage import Batch, Storage, write_json
+from backend.storage import Storage, write_json
 from wara.data.seen import See, see
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,7 +11,6 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,119 +19,15 @@ try:
 except ImportError:  # pragma: no cover - Windows, where the data folder is not guarded
     fcntl = None  # type: ignore[assignment]
 
-from backend.names import safe_relative
+from backend.incoming import Batch, StoredFile
 from backend.problems import RequestRefused, disk_full
 from backend.settings import MEGABYTE
 from wara.errors import InputError
 
-SPACE_CHECK_BYTES = 32 * MEGABYTE
 DATABASE_FILE = "wara.db"
 MANIFEST_FILE = "manifest.jsonl"
 
 log = logging.getLogger("backend.storage")
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """One received file: its relative name, size in bytes and content hash, and where it lies until it is placed.
-
-    ``origin`` is the upload that it came by, where that could be asked about once more.
-    """
-
-    name: str
-    size: int
-    digest: str
-    path: Path
-    origin: str = ""
-
-
-class PartWriter:
-    """Writes one file of a request to disk while it arrives, hashing it on the way."""
-
-    def __init__(self, batch: Batch, name: str, path: Path) -> None:
-        self._batch = batch
-        self._name = name
-        self._path = path
-        self._file: IO[bytes] = path.open("xb")
-        self._hash = hashlib.blake2b(digest_size=16)
-        self._size = 0
-
-    def write(self, data: bytes) -> None:
-        """Append bytes."""
-        self._batch.account(len(data))
-        self._file.write(data)
-        self._hash.update(data)
-        self._size += len(data)
-
-    def close(self) -> None:
-        """End the file and hand it to its batch."""
-        self._file.close()
-        self._batch.files.append(
-            StoredFile(self._name, self._size, self._hash.hexdigest(), self._path, self._batch.origin)
-        )
-
-    def abandon(self) -> None:
-        """Close without keeping."""
-        with suppress(OSError):  # a full disk may refuse the last flush; the file is removed with its batch
-            self._file.close()
-
-
-class Batch:
-    """The files of one request, in a folder of their own until the whole request has arrived."""
-
-    def __init__(self, storage: Storage, folder: Path, allowance: int) -> None:
-        self.files: list[StoredFile] = []
-        self.origin = ""
-        self._storage = storage
-        self._folder = folder
-        self._allowance = allowance
-        self._written = 0
-        self._checked = 0
-        self._count = 0
-        self._writer: PartWriter | None = None
-
-    def open(self, name: str) -> PartWriter:
-        """Begin a file with this relative name."""
-        safe = safe_relative(name)
-        self._count += 1
-        self._writer = PartWriter(self, safe, self._folder / str(self._count))
-        return self._writer
-
-    def adopt(self, name: str, path: Path) -> None:
-        """Take a file that is on this disk already, without copying it; it stays where it is until it is placed.
-
-        A second name of the file is placed where the disk can do so: should the server be killed in between, the first
-        one is still there.
-        """
-        self._count += 1
-        own = self._folder / str(self._count)
-        try:
-            own.hardlink_to(path)
-        except OSError:
-            own = path
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        self.files.append(StoredFile(safe_relative(name), path.stat().st_size, digest, own, self.origin))
-
-    def abandon(self) -> None:
-        """Close a file that was begun and not ended."""
-        if self._writer is not None:
-            self._writer.abandon()
-
-    def account(self, size: int) -> None:
-        """Count bytes about to be written; refuse beyond the allowance or when the disk runs full."""
-        self._written += size
-        if self._written > self._allowance:
-            raise RequestRefused(
-                413,
-                "The upload is larger than this server takes",
-                seen=f"more than {self._storage.max_upload_mb:,} MB",
-                remedy="Upload fewer images, or raise WARA_MAX_UPLOAD_MB.",
-                code="upload-too-large",
-            )
-        if self._written - self._checked >= SPACE_CHECK_BYTES:
-            self._checked = self._written
-            self._storage.require_space()
 
 
 class Storage:
@@ -228,26 +122,30 @@ class Storage:
             raise disk_full(free, needed)
 
     @contextmanager
-    def batch(self, folder: Path, *, used_bytes: int = 0) -> Iterator[Batch]:
-        """Give a batch that receives files inside ``folder``; what is not placed is removed at the end."""
+    def batch(self, folder: Path, *, used_bytes: int = 0, room: int = 0) -> Iterator[Batch]:
+        """Give a batch that receives files inside ``folder``; what is not placed is removed at the end.
+
+        Up to ``room`` bytes in all are held in memory and touch no disk.
+        """
         incoming = folder / "incoming" / secrets.token_hex(6)
-        incoming.mkdir(parents=True)
-        batch = Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes)
+        batch = Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes, room)
         try:
             yield batch
         finally:
             batch.abandon()
-            shutil.rmtree(incoming, ignore_errors=True)
+            if incoming.exists():
+                shutil.rmtree(incoming, ignore_errors=True)
 
     @contextmanager
-    def scratch(self, *, used_bytes: int = 0) -> Iterator[Batch]:
-        """Give a batch in a folder of the request's own; what is not placed is gone at the end."""
+    def scratch(self, *, used_bytes: int = 0, room: int = 0) -> Iterator[Batch]:
+        """Give a batch in a folder of the request's own; what is not placed is gone at the end. ``room`` as `batch`."""
         folder = self.root / "scratch" / secrets.token_hex(6)
         try:
-            with self.batch(folder, used_bytes=used_bytes) as batch:
+            with self.batch(folder, used_bytes=used_bytes, room=room) as batch:
                 yield batch
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def place(self, dataset_id: str, files: list[StoredFile]) -> None:
         """Add a batch's files to an upload: all of them, or none when a name is there twice or a write fails.

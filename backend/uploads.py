@@ -13,9 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from backend.incoming import Batch, PartWriter
 from backend.problems import RequestRefused
 from backend.settings import MEGABYTE
-from backend.storage import Batch, PartWriter, Storage
+from backend.storage import Storage
 from wara.errors import InputError
 
 MAX_FIELD_BYTES = 64 * 1024
@@ -160,7 +161,8 @@ class MultipartReceiver:
 async def receive(request: Request, storage: Storage, batch: Batch, *, file_field: str = "files") -> dict[str, str]:
     """Write a multipart request's files into a batch and return its text fields.
 
-    Disk writes and hashing run in a worker thread, about a mebibyte at a time.
+    Disk writes and hashing run in a worker thread, about a mebibyte at a time; what the batch holds in memory is taken
+    at once.
 
     Raises:
         RequestRefused: 413, 415, 422 or 507; nothing of the batch is then kept.
@@ -169,14 +171,18 @@ async def receive(request: Request, storage: Storage, batch: Batch, *, file_fiel
     buffer = bytearray()
     try:
         length = request.headers.get("content-length", "")
-        storage.require_space(int(length) if length.isdecimal() else 0)
+        size = int(length) if length.isdecimal() else 0
+        storage.require_space(size)
         receiver = MultipartReceiver(request.headers.get("content-type", ""), batch, file_field)
         async for chunk in stream:
             buffer += chunk
             if len(buffer) >= MEGABYTE:
                 await run_in_threadpool(receiver.feed, bytes(buffer))
                 buffer.clear()
-        await run_in_threadpool(receiver.feed, bytes(buffer))
+        if 0 < size <= batch.room:
+            receiver.feed(bytes(buffer))
+        else:
+            await run_in_threadpool(receiver.feed, bytes(buffer))
         receiver.finish()
     except InputError:
         drained = 0

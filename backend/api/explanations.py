@@ -13,8 +13,8 @@ from backend.api.dependencies import Parts, PartsDep
 from backend.api.models import find_model
 from backend.api.schemas import PROBLEMS, upload_body
 from backend.db import Model
+from backend.incoming import StoredFile
 from backend.problems import RequestRefused
-from backend.storage import StoredFile
 from backend.uploads import receive
 from wara.errors import InputError
 

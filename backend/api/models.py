@@ -33,9 +33,9 @@ from backend.api.schemas import (
 )
 from backend.db import Model
 from backend.importing import import_model
+from backend.incoming import StoredFile
 from backend.packing import zip_stream
 from backend.problems import not_found
-from backend.storage import StoredFile
 from backend.uploads import receive
 from wara.answer_table import as_text
 from wara.data.sources import open_source
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from wara.inference import Prediction, Predictor
 
 SHOWN_PASSED_OVER = 20
+HELD_BYTES = 256 * 1024  # a request of one image, that needs no folder of its own
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
@@ -186,7 +187,7 @@ async def predict(
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
     model = await run_in_threadpool(find_model, parts, model_id)
     async with parts.lanes.predictions.enter():
-        with parts.storage.scratch() as batch:
+        with parts.storage.scratch(room=HELD_BYTES) as batch:
             await receive(request, parts.storage, batch)
             answer = await _predict(parts, model, batch.files)
     if format == "json":
@@ -238,14 +239,15 @@ async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> Predi
 
 
 def _predict_zip(parts: Parts, predictor: Predictor, file: StoredFile) -> list[Prediction]:
-    path = file.path.rename(file.path.with_name(PurePosixPath(file.name).name))
+    path = file.on_disk()
+    path = path.rename(path.with_name(PurePosixPath(file.name).name))
     with open_source(path) as source:
         return list(parts.answering.answer_each(predictor, itertools.starmap(safely_named, source.contents())))
 
 
 def _content(file: StoredFile) -> tuple[str, bytes | InputError]:
     # A name may repeat the header; in the answer, and in whatever keeps it, a code stands for it.
-    return safely_named(file.name, file.path.read_bytes())
+    return safely_named(file.name, file.read())
 
 
 def _table(answer: PredictionList) -> str:

@@ -20,9 +20,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backend.db.models import now
+from backend.incoming import SPACE_CHECK_BYTES
 from backend.problems import not_found
 from backend.settings import MEGABYTE
-from backend.storage import SPACE_CHECK_BYTES, Storage, read_json, write_json
+from backend.storage import Storage, read_json, write_json
 from backend.tus import protocol
 
 KIND = "uploads"

@@ -16,11 +16,12 @@ from starlette.requests import ClientDisconnect
 
 from backend.arrivals import read_band
 from backend.door import REFUSED_FILE
+from backend.incoming import Batch, StoredFile
 from backend.intake import STALE_UPLOAD, Intake
 from backend.names import safe_relative
 from backend.problems import RequestRefused, disk_full, is_disk_full, not_found
 from backend.settings import MEGABYTE
-from backend.storage import Batch, Storage, StoredFile
+from backend.storage import Storage
 from backend.tus import pack, protocol
 from backend.tus.store import ChunkWriter, Upload, UploadStore
 from wara.errors import InputError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
 from pathlib import Path
 
@@ -49,6 +50,41 @@ def test_however_the_bytes_are_cut_the_files_are_the_same(storage: Storage, step
             ('a/"q".png', b""),
         ]
         assert batch.files[0].size == 11
+
+
+@pytest.mark.parametrize("room", [0, 10, 11, 1000])
+def test_a_small_request_is_held_in_memory_and_a_larger_one_goes_to_the_disk(storage: Storage, room: int) -> None:
+    with storage.scratch(room=room) as batch:
+        receiver = MultipartReceiver(TYPE, batch, "files")
+        for start in range(0, len(BODY), 3):
+            receiver.feed(BODY[start : start + 3])
+        receiver.finish()
+        files = batch.files
+        assert [file.content is None for file in files] == [room < 11] * 2
+        assert (storage.root / "scratch").exists() == (room < 11)
+        assert [file.read() for file in files] == [b"1\r\n--xy\r\n23", b""]
+        assert [file.on_disk().read_bytes() for file in files] == [file.read() for file in files]
+        assert [(file.size, file.digest) for file in files] == [
+            (len(file.read()), hashlib.blake2b(file.read(), digest_size=16).hexdigest()) for file in files
+        ]
+    assert not list((storage.root / "scratch").glob("*"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("room", [10, 11])
+async def test_files_of_a_request_that_outgrows_its_room_are_whole(storage: Storage, room: int) -> None:
+    parts = [part("files", bytes([number]) * 6, f"{number}.png") for number in range(4)]
+    body = b"".join(parts) + b"--xyz--\r\n"
+
+    async def stream() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, stream)
+    with storage.scratch(room=room) as batch:
+        await receive(request, storage, batch)
+        assert [file.read() for file in batch.files] == [bytes([number]) * 6 for number in range(4)]
+        assert [file.content is None for file in batch.files] == [False, True, True, True]
 
 
 @pytest.mark.parametrize("cut", [5, 60, 100, len(BODY) - 9])
