@@ -349,7 +349,9 @@ def test(options: list) -> int:
         say("No Chromium here: the browser tests will be skipped (apt-get install chromium, or set WARA_CHROMIUM).")
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     own_workers = any(re.match(r"-n|--numprocesses|no:xdist", option) for option in options)
-    return wait_for([str(VENV_PYTHON), "-m", "pytest", *([] if own_workers else ["-n", "2"]), *options], environment)
+    # Neighbours stay on one worker, so that what a module sets up once (a trained model, a server) is set up once.
+    workers = [] if own_workers else ["-n", "2", "--dist", "worksteal"]
+    return wait_for([str(VENV_PYTHON), "-m", "pytest", *workers, *options], environment)
 
 
 def wait_for(command: list, environment: dict) -> int:
