@@ -115,13 +115,16 @@ class Predictor:
         self.decode: Decode = read_squares
 
     @classmethod
-    def load(cls, run: Path, *, device: str = "auto", backbone: str | None = None) -> Predictor:
+    def load(
+        cls, run: Path, *, device: str = "auto", backbone: str | None = None, precision: str | None = None
+    ) -> Predictor:
         """Load a RUN folder.
 
         Args:
             run: the folder that training wrote.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
             backbone: spec of the backbone, when its weights file has moved since; None takes the recipe's.
+            precision: of the forward passes, ``"auto"``, ``"float32"`` or ``"bfloat16"``; None takes the recipe's.
 
         Raises:
             InputError: the folder is not a whole run, or the backbone is not the one that it was trained on.
@@ -149,7 +152,7 @@ class Predictor:
         model = model.to(place)
         set_fused_attention(model, place, training=False)
         answers, novelty = answers_in_use(run), Novelty.load(run / outputs.NOVELTY)
-        return cls(model, loaded, stored, place, recipe.precision, answers, novelty)
+        return cls(model, loaded, stored, place, precision or recipe.precision, answers, novelty)
 
     def predict(self, images: Iterable[tuple[str, bytes | InputError]]) -> list[Prediction]:
         """Classify images; one that cannot be read gets its reason and does not stop the others.

@@ -223,8 +223,7 @@ def test_check_counts_every_frame_where_all_are_asked_for(
 def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, tmp_path: Path) -> None:
     done = wara("export", run, "--format", "onnx", "--out", tmp_path / "model.onnx")
     assert done.returncode == 0, done.stderr
-    predictor = Predictor.load(run, device="cpu")
-    predictor._precision = "float32"
+    predictor = Predictor.load(run, device="cpu", precision="float32")
     content = [(p.name, p.read_bytes()) for p in sorted((images / "left").iterdir())[:3]]
     expected = [p.uncalibrated for p in predictor.predict(content)]
 

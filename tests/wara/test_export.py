@@ -191,8 +191,7 @@ def test_where_the_app_computes_in_bfloat16_it_differs_by_less_than_the_notes_le
     runs: Path, exported: tuple[Path, Path], images: list[tuple[str, bytes]]
 ) -> None:
     run, file = exported
-    predictor = Predictor.load(run, device="cpu")
-    predictor._precision = "bfloat16"
+    predictor = Predictor.load(run, device="cpu", precision="bfloat16")
     found = differences(file, images, predictor.predict(images))
     assert max(found.values()) <= 0.03, found
 

@@ -157,7 +157,7 @@ def test_a_thumbnail_is_the_whole_image_on_black_and_nothing_else(studio: Studio
     answer = studio.http.get(url)
     assert answer.headers["content-type"] == "image/jpeg"
     assert b"SECRET" not in answer.content
-    picture = Image.open(io.BytesIO(answer.content))
+    picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
     assert picture.size == (256, 256)
     assert max(picture.getpixel((128, 20))) < 20 and min(picture.getpixel((128, 128))) > 235
     assert studio.http.get(url).content == answer.content
