@@ -370,7 +370,7 @@ def test_pytest_gets_two_workers_its_options_and_gives_its_exit_code(checkout):
     code, output = checkout.run("test", "-k", "demo", "--dev")
 
     assert code == 3, output
-    assert "pytest got ['-n', '2', '-k', 'demo', '--dev'] 1" in output
+    assert "pytest got ['-n', '2', '--dist', 'worksteal', '-k', 'demo', '--dev'] 1" in output
 
 
 def test_workers_that_the_person_chose_are_kept(checkout):
