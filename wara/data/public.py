@@ -6,6 +6,7 @@ Scientific Data 10:41, 2023, and MedMNIST+ for the sizes over 28. Images become 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import re
@@ -91,8 +92,10 @@ def medmnist_table() -> dict[str, dict[str, Any]]:
             remedy="Install it: pip install medmnist==3.0.2",
             code="public-package",
         ) from error
-    if not was_there and kept.is_dir() and next(kept.iterdir(), None) is None:
-        kept.rmdir()
+    if not was_there:
+        # Another process may take it back at this moment, or have put something in: both are well.
+        with contextlib.suppress(OSError):
+            kept.rmdir()
     table: dict[str, dict[str, Any]] = INFO
     return table
 

@@ -287,3 +287,23 @@ def test_offline_the_command_ends_with_one_sentence(
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said.startswith("Error: This public data set") and said.count("\n") == 1
+
+
+def test_the_empty_folder_of_the_import_may_be_taken_back_by_another_process_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "medmnist"]:
+        monkeypatch.delitem(sys.modules, name)
+    taken: list[Path] = []
+
+    def rmdir_second(folder: Path) -> None:
+        folder_rmdir(folder)
+        taken.append(folder)
+        folder_rmdir(folder)
+
+    folder_rmdir = Path.rmdir
+    monkeypatch.setattr(Path, "rmdir", rmdir_second)
+    assert set(medmnist_table()) == set(SETS)
+    assert taken == [tmp_path / ".medmnist"]
+    assert list(tmp_path.iterdir()) == []
