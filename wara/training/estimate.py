@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from wara.backbones import load_backbone
 from wara.errors import InputError
-from wara.training.class_token import answering
+from wara.training.class_token import answering, class_token_only
 from wara.training.device import peak_memory_mb, resolve_device, set_fused_attention
 from wara.training.frozen import cut
 from wara.training.lean import lean
 from wara.training.methods import build, parameter_groups
 from wara.training.recipe import PRESETS, Recipe
+from wara.training.shares import learn, number_of
 
 Run = Callable[[Tensor], Tensor]
 
@@ -131,14 +132,20 @@ def _steps(
 ) -> Iterator[float]:
     model.train()
     set_fused_attention(model, images.device, training=True)
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    shares = number_of(model, images.device)
+
+    def loss_of(some: Tensor, wanted: Tensor) -> Tensor:
+        with answering(model, images.device, recipe.precision):
+            logits = run(some)
+        return F.cross_entropy(logits.float(), wanted)
+
     began = time.perf_counter()
     for number in range(_WARM_UP + _MOST_STEPS):
         before = time.perf_counter()
-        with answering(model, images.device, recipe.precision):
-            logits = run(images)
-        loss = F.cross_entropy(logits.float(), targets)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with class_token_only(model):
+            learn(loss_of, parameters, images, targets, shares)
         optimiser.step()
         _wait(images.device)
         if number >= _WARM_UP:

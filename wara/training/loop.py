@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from wara.data.batches import Batches
 from wara.errors import InputError
 from wara.evaluation.metrics import auroc
 from wara.training.checkpoint import Checkpoint, Part
-from wara.training.class_token import answering
+from wara.training.class_token import answering, class_token_only
 from wara.training.device import set_fused_attention
 from wara.training.frozen import KeptBatches
 from wara.training.methods import load_trained_state, trained_state
 from wara.training.recipe import Recipe
+from wara.training.shares import at_once, cut, learn, number_of
 
 Emit = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
@@ -110,6 +112,13 @@ def fit(
     loop_began = time.perf_counter()
     progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch, part.seen)
 
+    def loss_of(batch: Tensor, some: Tensor, wanted: Tensor) -> Tensor:
+        """Return what some images add to the mean loss over a batch, of which all targets are given."""
+        with answering(model, device, recipe.precision):
+            logits = run(some)
+        loss = F.cross_entropy(logits.float(), wanted, weights, label_smoothing=recipe.label_smoothing)
+        return loss if len(wanted) == len(batch) else loss * _share(wanted, batch, weights)
+
     def keep() -> None:
         spent = fitted.earlier_seconds + time.perf_counter() - loop_began
         checkpoint.write(
@@ -142,14 +151,10 @@ def fit(
         set_fused_attention(model, device, training=True)
         for images, targets in train.training(epoch, begin=part.step):
             optimiser.zero_grad(set_to_none=True)
-            for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
-                with answering(model, device, recipe.precision):
-                    logits = run(some)
-                loss = F.cross_entropy(logits.float(), wanted, weights, label_smoothing=recipe.label_smoothing)
-                if accumulate > 1:
-                    loss = loss * _share(wanted, targets, weights)
-                loss.backward()  # type: ignore[no-untyped-call]
-                part.loss_sum += loss.detach() * len(targets)
+            with class_token_only(model):
+                for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
+                    loss = learn(partial(loss_of, targets), parameters, some, wanted, number_of(model, device))
+                    part.loss_sum += loss * len(targets)
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()
             schedule.step()
@@ -160,7 +165,7 @@ def fit(
                 keep()
         _require_finite(float(part.loss_sum), epoch, recipe)
         trained_seconds = time.perf_counter() - began
-        probabilities, val_loss = predict(model, val, recipe.precision, run=run, on_images=validated)
+        probabilities, val_loss = predict(model, val, recipe.precision, run=run, on_images=validated, in_order=False)
         _require_finite(val_loss, epoch, recipe)
         row = {
             "epoch": epoch,
@@ -191,16 +196,27 @@ def predict(
     *,
     run: Callable[[Tensor], Tensor] | None = None,
     on_images: Callable[[int], None] | None = None,
+    in_order: bool = True,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return class probabilities (n, k) and the mean cross-entropy over all images; `run` as in `fit`."""
+    """Return class probabilities (n, k) and the mean cross-entropy over all images; `run` as in `fit`.
+
+    With `in_order` hooks in the model see all images in order; without, batches may be computed in shares.
+    """
     was_training = model.training
     model.eval()
     set_fused_attention(model, batches.device, training=False)
     probabilities, loss_sum = [], 0.0
-    for images, targets in batches.evaluation():
+
+    @torch.no_grad()
+    def logits_of(some: Tensor) -> Tensor:
         with answering(model, batches.device, precision):
-            logits = (run or model)(images)
-        logits = logits.float()
+            found: Tensor = (run or model)(some)
+        return found.float()
+
+    shares = 1 if in_order else number_of(model, batches.device)
+    for images, targets in batches.evaluation():
+        with class_token_only(model):
+            logits = torch.cat(at_once(logits_of, cut(shares, images)))
         loss_sum += float(F.cross_entropy(logits, targets, reduction="sum"))
         probabilities.append(logits.softmax(dim=1).cpu())
         if on_images is not None:

@@ -1,0 +1,121 @@
+"""A batch in shares, each computed by a thread of its own with its own cores, instead of all cores at every operation.
+
+Threads that compute one operation together wait for each other at its end, and operations of a small vision transformer
+take a millisecond or less. In shares they meet once a step.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+from timm.layers.drop import DropPath
+from timm.layers.patch_dropout import PatchDropout
+from torch import Tensor, nn
+
+T = TypeVar("T")
+# More would queue for the interpreter, of which there is one; each then takes several cores.
+MOST = 4
+_FEWEST_IMAGES = 4
+
+
+def number_of(model: nn.Module, device: torch.device) -> int:
+    """Return into how many shares batches are cut: 1 where that is no use, or would not give the same.
+
+    Chance that a model draws itself, as in dropout, comes from one source in one order, and statistics over a batch are
+    those of all of it.
+
+    Args:
+        model: the model, in training or evaluation mode.
+        device: where it is.
+    """
+    if device.type != "cpu" or (model.training and any(_needs_whole_batches(module) for module in model.modules())):
+        return 1
+    return min(MOST, torch.get_num_threads())
+
+
+def _needs_whole_batches(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, DropPath):
+        return bool(module.drop_prob)
+    return isinstance(module, PatchDropout | nn.modules.batchnorm._BatchNorm)
+
+
+def at_once(function: Callable[..., T], shares: Sequence[tuple[Tensor, ...]]) -> list[T]:
+    """Call a function with each share's tensors, one thread a share, and return what it gives, in order.
+
+    Grad mode and autocast are a thread's own: the function sets both. The cores are divided among the shares.
+
+    Raises:
+        Exception: what the function raised for the first share that failed, when all have ended.
+    """
+    if len(shares) == 1:
+        return [function(*shares[0])]
+    pool = _pool(len(shares), max(1, torch.get_num_threads() // len(shares)))
+    running: list[Future[T]] = [pool.submit(function, *share) for share in shares]
+    wait(running)
+    return [future.result() for future in running]
+
+
+@functools.cache
+def _pool(threads: int, cores: int) -> ThreadPoolExecutor:
+    # torch keeps the number of cores by thread. A thread that asks for the first time takes what was set last by any.
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "share", initializer=_take, initargs=(cores,))
+    all_there = threading.Barrier(threads)
+    wait([pool.submit(all_there.wait) for _ in range(threads)])
+    torch.set_num_threads(before)
+    return pool
+
+
+def _take(cores: int) -> None:
+    torch.set_num_threads(cores)
+    torch.get_num_threads()
+
+
+def cut(number: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Return at most so many shares of tensors that have images first; few images make fewer shares.
+
+    Args:
+        number: from `number_of`.
+        tensors: (b, ...) each.
+    """
+    number = max(1, min(number, len(tensors[0]) // _FEWEST_IMAGES))
+    return list(zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True))
+
+
+def learn(
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    parameters: Sequence[nn.Parameter],
+    images: Tensor,
+    targets: Tensor,
+    number: int,
+) -> Tensor:
+    """Add the gradients of a loss to the parameters', and return the loss.
+
+    Shares add up in their order: the same batch gives the same bits, whichever thread is done first.
+
+    Args:
+        loss_of: images and targets of a share -> what it adds to the loss of the batch, under an autocast of its own.
+        parameters: what is trained.
+        images: (b, ...).
+        targets: (b,).
+        number: of shares, from `number_of`.
+    """
+
+    def gradients(some: Tensor, wanted: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        with torch.enable_grad():
+            loss = loss_of(some, wanted)
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    found = at_once(gradients, cut(number, images, targets))
+    for _, of_share in found:
+        for parameter, gradient in zip(parameters, of_share, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    return torch.stack([loss for loss, _ in found]).sum()
