@@ -1,9 +1,9 @@
 """Frozen layers and attention in bfloat16 on a CPU, without what autocast and autograd copy around them.
 
-Autocast makes a bfloat16 copy of every weight in every step, although frozen ones never change. A linear layer's bias
-is copied into its output before the product is added to it. Attention spends more on putting queries, keys and values
-into order, forth and back, than on some of its products. Inside `lean` all three are left out; numbers are rounded
-where autocast rounds them.
+Autocast makes a bfloat16 copy of every weight in every step, although frozen ones never change, and one of a block's
+normalised tokens for each layer that reads them. A linear layer's bias is copied into its output before the product is
+added to it. Attention spends more on putting queries, keys and values into order, forth and back, than on some of its
+products. Inside `lean` all of this is left out; numbers are rounded where autocast rounds them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.layers.norm import LayerNorm
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -34,7 +37,12 @@ class ShortWays:
 
     def __init__(self, model: nn.Module) -> None:
         found = ((module, _short_way(module)) for module in model.modules())
-        self._ways = [(module, way) for module, way in found if way is not None]
+        ways = {module: way for module, way in found if way is not None}
+        for block in model.modules():
+            if type(block) is Block:
+                norms = cast(list[nn.LayerNorm], [block.norm1, block.norm2])
+                ways |= {norm: _PlainNorm(norm) for norm in norms if type(norm) in (nn.LayerNorm, LayerNorm)}
+        self._ways = list(ways.items())
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -75,9 +83,18 @@ def _short_way(module: nn.Module) -> Any:
         return _FrozenLinear(module)
     if type(module) is nn.Conv2d and frozen and module.padding_mode == "zeros":
         return _FrozenConv(module)
+    if type(module) is Mlp and _is_frozen_gelu(module):
+        return _FrozenMlp(module)
     if type(module) is Attention and _is_plain(module):
         return _PlainAttention(module)
     return None
+
+
+def _is_frozen_gelu(mlp: Mlp) -> bool:
+    layers = (mlp.fc1, mlp.fc2)
+    gelu = type(mlp.act) is nn.GELU and mlp.act.approximate == "none"
+    plain = gelu and isinstance(mlp.norm, nn.Identity) and not any(p.requires_grad for p in mlp.parameters())
+    return plain and all(type(layer) is nn.Linear for layer in layers) and mlp.drop1.p == mlp.drop2.p == 0
 
 
 def _is_plain(attention: Attention) -> bool:
@@ -107,20 +124,21 @@ class _FrozenLinear:
         self._weight, self._bias = cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.to(torch.bfloat16).reshape(-1, x.shape[-1])
-        if rows.requires_grad and torch.is_grad_enabled():
-            found = cast(Tensor, _Linear.apply(rows, self._weight, self._bias))
-        else:
-            found = _linear(rows, self._weight, self._bias)
-        return found.reshape(*x.shape[:-1], len(self._weight))
+        x = x.to(torch.bfloat16)
+        if x.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _Linear.apply(x, self._weight, self._bias))
+        return _linear(x, self._weight, self._bias)
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
-        return F.linear(rows, weight)
+        return F.linear(x, weight)
     # oneDNN's own layer adds the bias while it writes the product; F.linear first fills the output with it.
+    rows = x.reshape(-1, x.shape[-1])
     found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return found
+    # No view to autograd, so that an adapter may add to it in its place: nobody else holds `found`.
+    whole: Tensor = torch.ops.aten._unsafe_view(found, (*x.shape[:-1], len(weight)))
+    return whole
 
 
 class _Linear(torch.autograd.Function):
@@ -134,7 +152,53 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient @ ctx.weight, None, None
+        return (gradient.reshape(-1, gradient.shape[-1]) @ ctx.weight).view(*gradient.shape[:-1], -1), None, None
+
+
+class _FrozenMlp:
+    """`Mlp.forward` with weights kept in bfloat16, where it is trained through; else layer by layer."""
+
+    def __init__(self, mlp: Mlp) -> None:
+        self._mlp = mlp
+        self._weights = [_cast(p) for layer in (mlp.fc1, mlp.fc2) for p in (layer.weight, layer.bias)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.to(torch.bfloat16)
+        if x.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _Mlp.apply(x, *self._weights))
+        found: Tensor = Mlp.forward(self._mlp, x)
+        return found
+
+
+class _Mlp(torch.autograd.Function):
+    """Two frozen linear layers with GELU between them; its gradient takes the place of the one before it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None) -> Tensor:
+        hidden = _linear(x.reshape(-1, x.shape[-1]), w1, b1)
+        ctx.save_for_backward(hidden)
+        ctx.weights = w1, w2
+        found: Tensor = torch.ops.aten._unsafe_view(_linear(F.gelu(hidden), w2, b2), (*x.shape[:-1], len(w2)))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (hidden,), (w1, w2) = ctx.saved_tensors, ctx.weights
+        of_hidden = gradient.reshape(-1, len(w2)) @ w2
+        torch.ops.aten.gelu_backward.grad_input(of_hidden, hidden, grad_input=of_hidden)
+        return (of_hidden @ w1).view(*gradient.shape[:-1], -1), None, None, None, None
+
+
+class _PlainNorm:
+    """`nn.LayerNorm.forward` of a block, in float32, given on in bfloat16: all that reads it would cast it."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._norm = norm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self._norm
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(torch.bfloat16)
 
 
 class _PlainAttention:

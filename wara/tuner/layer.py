@@ -155,7 +155,7 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
         flat = output.reshape(-1, self.out_features)
         z, up = z.to(flat.dtype), up.to(flat.dtype)
         if self._output_is_ours():
-            return flat.addmm_(z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
+            return cast(Tensor, _AddTo.apply(output, z, up, self.scaling[adapter]))
         return torch.addmm(flat, z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
 
     def _output_is_ours(self) -> bool:
@@ -301,6 +301,27 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether the adapter is a plain LoRA; see PEFT."""
         return False
+
+
+class _AddTo(torch.autograd.Function):
+    """Add ``scale * z @ up.T`` to an output (..., out), in its place: z (n, r), up (out, r).
+
+    What autograd makes of a product added to a view copies the gradient of the whole output twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, z: Tensor, up: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(z, up)
+        ctx.scale = scale
+        output.view(-1, output.shape[-1]).addmm_(z, up.T, alpha=scale)
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        z, up = ctx.saved_tensors
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return gradient, (rows @ up) * ctx.scale, (rows.T @ z) * ctx.scale, None
 
 
 class WaraLinear(SubbandLayer):
