@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tests.wara.support import draw_folder, small_recipe
 from wara.training import checkpoint as checkpoints
+from wara.training import loop
 from wara.training.checkpoint import Checkpoint
 from wara.training.loop import Stopped
 from wara.training.run import train
@@ -72,6 +73,18 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     assert_same(tmp_path / "run", metrics, whole)
 
 
+def test_in_shares_a_stopped_run_goes_on_to_the_same_bits(
+    images: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "number_of", lambda model, device: 3)  # as with three cores
+    recipe = small_recipe(epochs=2, batch_size=12)
+    undisturbed = train(images, tmp_path / "whole", recipe, cache=cache)
+    with pytest.raises(Stopped):
+        train(images, tmp_path / "run", recipe, cache=cache, stop=after(2))
+    metrics = train(images, tmp_path / "run", recipe, cache=cache, resume=True)
+    assert_same(tmp_path / "run", metrics, (tmp_path / "whole", undisturbed))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -124,20 +137,24 @@ def test_within_an_epoch_a_checkpoint_is_due_by_time_and_a_dear_one_later(
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     images: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With class weights and smoothed labels, where a mean of means would be another function."""
-    gradients: dict[int, list[Tensor]] = {}
+    """With class weights and smoothed labels, where a mean of means would be another function; and in shares."""
+    gradients: dict[tuple[int, int], list[Tensor]] = {}
     clip = torch.nn.utils.clip_grad_norm_
-    options = {"batch_size": 6, "class_balanced": True, "label_smoothing": 0.1, "epochs": 1, "precision": "float32"}
-    for parts in (1, 2, 4):
+    options = {"batch_size": 18, "class_balanced": True, "label_smoothing": 0.1, "epochs": 1, "precision": "float32"}
+    ways = [(1, 1), (2, 1), (4, 1), (1, 4), (2, 2)]
+    for way in ways:
+        parts, shares = way
 
-        def look(parameters: list[Tensor], largest: float, parts: int = parts) -> Tensor:
-            gradients.setdefault(parts, [p.grad.clone() for p in parameters if p.grad is not None])
+        def look(parameters: list[Tensor], largest: float, way: tuple[int, int] = way) -> Tensor:
+            gradients.setdefault(way, [p.grad.clone() for p in parameters if p.grad is not None])
             return clip(parameters, largest)
 
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", look)
-        train(images, tmp_path / str(parts), small_recipe(**options), cache=cache, accumulate=parts)
-    for parts in (2, 4):
-        for one, other in zip(gradients[1], gradients[parts], strict=True):
+        monkeypatch.setattr(loop, "number_of", lambda model, device, shares=shares: shares)
+        folder = tmp_path / (str(parts) if shares == 1 else f"{parts}-{shares}")
+        train(images, folder, small_recipe(**options), cache=cache, accumulate=parts)
+    for way in ways[1:]:
+        for one, other in zip(gradients[1, 1], gradients[way], strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     ends = [json.loads((tmp_path / str(parts) / "metrics.json").read_text())["test"]["auroc"] for parts in (1, 4)]
     assert ends[0] == ends[1]
