@@ -38,10 +38,14 @@ class ShortWays:
     def __init__(self, model: nn.Module) -> None:
         found = ((module, _short_way(module)) for module in model.modules())
         ways = {module: way for module, way in found if way is not None}
-        for block in model.modules():
-            if type(block) is Block:
-                norms = cast(list[nn.LayerNorm], [block.norm1, block.norm2])
+        for module in model.modules():
+            if type(module) is Block:
+                norms = cast(list[nn.LayerNorm], [module.norm1, module.norm2])
                 ways |= {norm: _PlainNorm(norm) for norm in norms if type(norm) in (nn.LayerNorm, LayerNorm)}
+            elif type(module) is Mlp and _is_plain_mlp(module):
+                first, second = (ways.get(layer) for layer in cast(list[nn.Module], [module.fc1, module.fc2]))
+                if isinstance(first, _FrozenLinear) and isinstance(second, _FrozenLinear):
+                    ways[module] = _FrozenMlp(module, first, second)
         self._ways = list(ways.items())
 
     @contextlib.contextmanager
@@ -83,18 +87,14 @@ def _short_way(module: nn.Module) -> Any:
         return _FrozenLinear(module)
     if type(module) is nn.Conv2d and frozen and module.padding_mode == "zeros":
         return _FrozenConv(module)
-    if type(module) is Mlp and _is_frozen_gelu(module):
-        return _FrozenMlp(module)
     if type(module) is Attention and _is_plain(module):
         return _PlainAttention(module)
     return None
 
 
-def _is_frozen_gelu(mlp: Mlp) -> bool:
-    layers = (mlp.fc1, mlp.fc2)
+def _is_plain_mlp(mlp: Mlp) -> bool:
     gelu = type(mlp.act) is nn.GELU and mlp.act.approximate == "none"
-    plain = gelu and isinstance(mlp.norm, nn.Identity) and not any(p.requires_grad for p in mlp.parameters())
-    return plain and all(type(layer) is nn.Linear for layer in layers) and mlp.drop1.p == mlp.drop2.p == 0
+    return gelu and isinstance(mlp.norm, nn.Identity) and mlp.drop1.p == mlp.drop2.p == 0
 
 
 def _is_plain(attention: Attention) -> bool:
@@ -121,13 +121,13 @@ class _FrozenLinear:
     """`nn.Linear.forward` with weights kept in bfloat16: (..., in) -> (..., out) bfloat16."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self._weight, self._bias = cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
+        self.weight, self.bias = cast(Tensor, _cast(layer.weight)), _cast(layer.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(torch.bfloat16)
         if x.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _Linear.apply(x, self._weight, self._bias))
-        return _linear(x, self._weight, self._bias)
+            return cast(Tensor, _Linear.apply(x, self.weight, self.bias))
+        return _linear(x, self.weight, self.bias)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -158,9 +158,9 @@ class _Linear(torch.autograd.Function):
 class _FrozenMlp:
     """`Mlp.forward` with weights kept in bfloat16, where it is trained through; else layer by layer."""
 
-    def __init__(self, mlp: Mlp) -> None:
+    def __init__(self, mlp: Mlp, first: _FrozenLinear, second: _FrozenLinear) -> None:
         self._mlp = mlp
-        self._weights = [_cast(p) for layer in (mlp.fc1, mlp.fc2) for p in (layer.weight, layer.bias)]
+        self._weights = (first.weight, first.bias, second.weight, second.bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(torch.bfloat16)
