@@ -221,7 +221,9 @@ def _draw_again(model: nn.Module, generator: torch.Generator) -> None:
     nn.init.zeros_(stem.proj.bias)
 
 
-def _with_head(model: Any, num_classes: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+def _with_head(
+    model: Any, num_classes: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> nn.Module:
     """Give a headless model its head, drawn like every other backbone's, and the config that timm's models carry."""
     model.reset_classifier(num_classes)
     model.pretrained_cfg = {"input_size": (3, size, size), "mean": mean, "std": std, "classifier": "head"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -18,10 +19,18 @@ from pydicom.uid import (
 )
 from torch import nn
 
+from wara import TinyWaraConfig, WaraConfig
 from wara.training.recipe import Recipe
 
 MakeVit = Callable[..., nn.Module]
 UNTRAINED = "vit_tiny_untrained"
+# Adapters of a small ViT that change something from the start, by method.
+CONFIGS = {
+    "wara": WaraConfig(r=2, modules_to_save=["head"], init_weights=False),
+    "tiny-wara": TinyWaraConfig(r=2, u=4, modules_to_save=["head"], init_weights=False),
+    "lora": peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"], init_lora_weights=False),
+    "full": None,
+}
 
 
 def draw_folder(root: Path, images_per_class: int = 12, size: int = 40) -> Path:

@@ -47,7 +47,9 @@ class Seen:
 See = Callable[[bytes, str, DicomView, int | None], Iterator[Seen]]
 
 
-def see(data: bytes, name: str, view: DicomView, frame: int | None, thumbnail: int | None = None) -> Iterator[Seen]:
+def see(
+    data: bytes, name: str, view: DicomView, frame: int | None, thumbnail: int | None = None
+) -> Iterator[Seen]:
     """Yield what is seen of each image that the view takes from a file (see ``wara.imaging.check_images``).
 
     Args:

@@ -78,7 +78,7 @@ def _sets(metrics: Fields) -> str:
     if not sets:
         return ""
     if sets.get("note"):
-        return text(sets["note"])
+        return text(sets['note'])
     return (
         f"Asked to hold the true class for {sets['asked']:.0%} of images, they held it for "
         f"{percent(sets['coverage'])} of the test images, with {sets['mean_size']:.2f} classes on average; "

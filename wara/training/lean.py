@@ -152,7 +152,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return (gradient.reshape(-1, gradient.shape[-1]) @ ctx.weight).view(*gradient.shape[:-1], -1), None, None
+        return gradient @ ctx.weight, None, None
 
 
 class _FrozenMlp:
@@ -175,19 +175,18 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None) -> Tensor:
-        hidden = _linear(x.reshape(-1, x.shape[-1]), w1, b1)
+        hidden = _linear(x, w1, b1)
         ctx.save_for_backward(hidden)
         ctx.weights = w1, w2
-        found: Tensor = torch.ops.aten._unsafe_view(_linear(F.gelu(hidden), w2, b2), (*x.shape[:-1], len(w2)))
-        return found
+        return _linear(F.gelu(hidden), w2, b2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (hidden,), (w1, w2) = ctx.saved_tensors, ctx.weights
-        of_hidden = gradient.reshape(-1, len(w2)) @ w2
+        of_hidden = gradient @ w2
         torch.ops.aten.gelu_backward.grad_input(of_hidden, hidden, grad_input=of_hidden)
-        return (of_hidden @ w1).view(*gradient.shape[:-1], -1), None, None, None, None
+        return of_hidden @ w1, None, None, None, None
 
 
 class _PlainNorm:

@@ -149,11 +149,12 @@ def fit(
             torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, the same whether or not the run was resumed
         model.train()
         set_fused_attention(model, device, training=True)
+        shares = number_of(model, device)
         for images, targets in train.training(epoch, begin=part.step):
             optimiser.zero_grad(set_to_none=True)
             with class_token_only(model):
                 for some, wanted in zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True):
-                    loss = learn(partial(loss_of, targets), parameters, some, wanted, number_of(model, device))
+                    loss = learn(partial(loss_of, targets), parameters, some, wanted, shares)
                     part.loss_sum += loss * len(targets)
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()

@@ -135,13 +135,7 @@ def train(
         }
         stored = outputs.read_recipe(out)
         write_figures(
-            out / outputs.FIGURES,
-            model,
-            batches,
-            study.catalogue.classes,
-            recipe.precision,
-            metrics,
-            fitted.history,
+            out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history,
             tested.predictions["test"].groups(),
         )
         write_curves(

@@ -152,10 +152,10 @@ class SubbandLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # PEFT is 
     def _add_update(self, output: Tensor, x: Tensor, adapter: str) -> Tensor:
         # The sum is part of the last product: output is as large as the layer's and costs most of an adapter's time.
         z, up = self._filtered(x, adapter)
-        flat = output.reshape(-1, self.out_features)
-        z, up = z.to(flat.dtype), up.to(flat.dtype)
-        if self._output_is_ours():
+        z, up = z.to(output.dtype), up.to(output.dtype)
+        if self._output_is_ours() and output.is_contiguous():
             return cast(Tensor, _AddTo.apply(output, z, up, self.scaling[adapter]))
+        flat = output.reshape(-1, self.out_features)
         return torch.addmm(flat, z, up.T, alpha=self.scaling[adapter]).reshape(output.shape)
 
     def _output_is_ours(self) -> bool:
@@ -310,12 +310,16 @@ class _AddTo(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, z: Tensor, up: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(z, up)
-        ctx.scale = scale
+    def forward(output: Tensor, z: Tensor, up: Tensor, scale: float) -> Tensor:
         output.view(-1, output.shape[-1]).addmm_(z, up.T, alpha=scale)
-        ctx.mark_dirty(output)
         return output
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
+        """Apart from `forward`, as torch.func asks for."""
+        added_to, z, up, ctx.scale = inputs
+        ctx.mark_dirty(added_to)
+        ctx.save_for_backward(z, up)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:

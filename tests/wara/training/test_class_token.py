@@ -10,16 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from wara import TinyWaraConfig, WaraConfig
+from tests.wara.support import CONFIGS
 from wara.training.class_token import class_token_only
 
 SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 3}
-CONFIGS = {
-    "wara": WaraConfig(r=2, modules_to_save=["head"], init_weights=False),
-    "tiny-wara": TinyWaraConfig(r=2, u=4, modules_to_save=["head"], init_weights=False),
-    "lora": peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"], init_lora_weights=False),
-    "full": None,
-}
 OPTIONS = [{}, {"reg_tokens": 3}, {"qk_norm": True, "init_values": 0.3}, {"scale_attn_norm": True}]
 
 

@@ -11,19 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wara import TinyWaraConfig, WaraConfig
+from tests.wara.support import CONFIGS
 from wara.training.class_token import answering
 from wara.training.device import set_fused_attention
 from wara.training.lean import ShortWays, attend, lean
 
 CPU = torch.device("cpu")
 SIZES = {"img_size": 40, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 3}
-CONFIGS = {
-    "wara": WaraConfig(r=2, modules_to_save=["head"], init_weights=False),
-    "tiny-wara": TinyWaraConfig(r=2, u=4, modules_to_save=["head"], init_weights=False),
-    "lora": peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"], init_lora_weights=False),
-    "full": None,
-}
 OPTIONS = {
     "plain": {}, "no bias": {"qkv_bias": False}, "layer scale": {"init_values": 0.3, "proj_drop_rate": 0.2},
     "qk-norm": {"qk_norm": True}, "attention norm": {"scale_attn_norm": True}, "dropout": {"attn_drop_rate": 0.2},

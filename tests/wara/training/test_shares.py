@@ -12,19 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wara import TinyWaraConfig, WaraConfig
+from tests.wara.support import CONFIGS
 from wara.training.class_token import answering, class_token_only
 from wara.training.lean import lean
 from wara.training.shares import MOST, at_once, cut, learn, number_of
 
 CPU = torch.device("cpu")
 SIZES = {"img_size": 40, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 3}
-CONFIGS = {
-    "wara": WaraConfig(r=2, modules_to_save=["head"], init_weights=False),
-    "tiny-wara": TinyWaraConfig(r=2, u=4, modules_to_save=["head"], init_weights=False),
-    "lora": peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"], init_lora_weights=False),
-    "full": None,
-}
 
 
 def vit(**options: object) -> nn.Module:
