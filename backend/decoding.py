@@ -1,7 +1,7 @@
 """Decoding in processes of their own, with limits of memory and time: a file that breaks a decoder breaks nothing else.
 
-A few long-lived processes (``wara.data.apart``) take one file at a time. One that dies, or works on a file for too
-long, is replaced; the file is then one that cannot be read, and says so.
+A few long-lived processes (``wara.data.apart``) take one file at a time, or several small ones. One that dies, or works
+on a file for too long, is replaced; the file is then one that cannot be read, and says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import psutil  # type: ignore[import-untyped]
 
 from backend.jobs.process import ROOT
 from wara.data.apart import Message, read_message, write_message
-from wara.data.seen import Seen
+from wara.data.seen import Found, Look, Seen
 from wara.errors import InputError, UnreadableImage
 from wara.home import home
 from wara.imaging import DecodedImage, DicomView
@@ -38,9 +38,14 @@ LIMIT_S = 60.0
 _LIMIT_BY_CLOCK = 10
 _MOST_WORKERS = 4
 _PIPE_BYTES = 1 << 20
+# How the answers for a file end.
+_ENDS = ("end", "refused", "failed")
 _REMEDY = "Copy or export it again from where it came."
 
 log = logging.getLogger("backend.decoding")
+
+# What came of a file: a message for each of its images, and the error that ended them.
+_Answer = tuple[list[Message], InputError | None]
 
 
 class Decoders:
@@ -71,12 +76,24 @@ class Decoders:
             UnreadableImage: as there; or decoding it crashed (code "decoder-crash") or took too long ("decoder-time").
             InputError: as there.
         """
-        order = {"task": "see", "name": name, "frame": frame, "frames": view.frames, "window": view.window,
-                 "thumbnail": thumbnail}  # fmt: skip
-        for head, body in self._answers(order, data):
-            spacing = head["spacing"]
-            spacing = None if spacing is None else tuple(spacing)
-            yield Seen(**{**head, "spacing": spacing, "thumbnail": body or None})
+        (found,) = self.see_all([Look(data, name, frame)], view, thumbnail)
+        yield from found.seen
+        if found.error is not None:
+            raise found.error
+
+    def see_all(
+        self, looks: Sequence[Look], view: DicomView = DEFAULT_VIEW, thumbnail: int | None = None
+    ) -> Iterator[Found]:
+        """Do as ``wara.data.seen.see_all``; all of the files go to one process.
+
+        Raises:
+            InputError: as there.
+        """
+        order = {"task": "see", "frames": view.frames, "window": view.window, "thumbnail": thumbnail}
+        for answers, error in self._ask(order, looks):
+            if error is not None and not isinstance(error, UnreadableImage):
+                raise error
+            yield Found([_seen(head, body) for head, body in answers], error)
 
     def squares(
         self, data: bytes, name: str, size: int, fit: str = "pad", view: DicomView = DEFAULT_VIEW,
@@ -88,12 +105,15 @@ class Decoders:
             UnreadableImage: as there; or as ``see``.
             InputError: as there.
         """
-        order = {"task": "squares", "name": name, "frame": frame, "frames": view.frames, "window": view.window,
-                 "size": size, "fit": fit}  # fmt: skip
-        for head, body in self._answers(order, data):
+        order = {"task": "squares", "frames": view.frames, "window": view.window, "size": size, "fit": fit}
+        [(answers, error)] = self._ask(order, [Look(data, name, frame)])
+        for head, body in answers:
+            head.pop("kind")
             square = np.frombuffer(bytearray(body), np.uint8).reshape(head.pop("shape"))
             pairs = {key: None if head[key] is None else tuple(head[key]) for key in ("window", "spacing")}
             yield square, DecodedImage(**{**head, **pairs, "pixels": square})
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """End the processes."""
@@ -109,33 +129,42 @@ class Decoders:
         with self._lock:
             return [worker.process.pid for worker in (*self._idle, *self._busy)]
 
-    def _answers(self, order: dict[str, Any], data: bytes) -> Iterator[Message]:
-        found, end = self._ask(order, data)
-        for head, body in found:
-            head.pop("kind")
-            yield head, body
-        if end is not None:
-            raise end
+    def _ask(self, order: dict[str, Any], looks: Sequence[Look]) -> list[_Answer]:
+        """Return for each file its images' answers, and the error that they ended with."""
+        if not looks:
+            return []
+        with self._free:
+            worker = self._take()
+            ended, begun = worker.ask(order, looks)
+            self._put_back(worker)
+        found = [(messages[:-1], _error(messages[-1][0], look.name))
+                 for messages, look in zip(ended, looks, strict=False)]  # fmt: skip
+        rest = looks[len(found) :]
+        if not rest:
+            return found
+        if len(looks) == 1:
+            return [self._blame(order, looks[0], worker, begun)]
+        # Nobody knows which of them it was: answers were on their way. Each by itself will show.
+        log.warning("A decoder ended among %d files; %d of them are read one by one", len(looks), len(rest))
+        return found + [answer for look in rest for answer in self._ask(order, [look])]
 
-    def _ask(self, order: dict[str, Any], data: bytes) -> tuple[list[Message], InputError | None]:
-        """Return the answers for a file, and the error that they ended with."""
-        for last in (False, True):
-            with self._free:
-                worker = self._take()
-                found = worker.ask(order, data)
-                self._put_back(worker)
-            if found and found[-1][0]["kind"] in ("end", "refused", "failed"):
-                head = found.pop()[0]
-                return found, _error(head, order["name"])
-            if worker.too_long:
-                log.warning("Decoding an image was ended after %.0f s", self._limit_s)
-                return found, _unreadable("The file takes too long to decode", order["name"], "decoder-time")
+    def _blame(self, order: dict[str, Any], look: Look, worker: _Worker, begun: list[Message]) -> _Answer:
+        """Return what came of a file by itself over which a decoder ended."""
+        if not worker.too_long:
             log.warning("A decoder ended with %s while it read an image", worker.process.returncode)
             # Once more, in a new process: it may have been ended for what it, or its neighbour, had taken before.
-            if last:
-                break
+            with self._free:
+                worker = self._take()
+                ended, begun = worker.ask(order, [look])
+                self._put_back(worker)
+            if ended:
+                return ended[0][:-1], _error(ended[0][-1][0], look.name)
+        if worker.too_long:
+            log.warning("Decoding an image was ended after %.0f s", self._limit_s)
+            return begun, _unreadable("The file takes too long to decode", look.name, "decoder-time")
+        log.warning("A decoder ended with %s while it read an image", worker.process.returncode)
         crashed = "The file cannot be read: its decoder crashed over it"
-        return found, _unreadable(crashed, order["name"], "decoder-crash")
+        return begun, _unreadable(crashed, look.name, "decoder-crash")
 
     def _take(self) -> _Worker:
         place = str(home())
@@ -194,21 +223,27 @@ class _Worker:
         """Begin to count the time; that of the processor is asked for when the watch first looks, which is rare."""
         self._since, self._cpu_before = time.monotonic(), None
 
-    def ask(self, order: dict[str, Any], data: bytes) -> list[Message]:
-        """Return the answers as far as they come; the last says how it ended, unless the process did."""
+    def ask(self, order: dict[str, Any], looks: Sequence[Look]) -> tuple[list[list[Message]], list[Message]]:
+        """Return the answers of each file that came to an end, and those of the one that did not."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        found: list[Message] = []
+        ended: list[list[Message]] = []
+        begun: list[Message] = []
+        files = [(look.name, look.frame, len(look.data)) for look in looks]
         try:
-            write_message(self.process.stdin, order, data)
+            write_message(self.process.stdin, {**order, "files": files}, b"".join(look.data for look in looks))
+            self.process.stdin.flush()
             while (message := read_message(self.process.stdout)) is not None:
-                found.append(message)
-                if message[0].get("kind") not in ("seen", "square"):
-                    return found
+                begun.append(message)
+                if message[0]["kind"] in _ENDS:
+                    ended.append(begun)
+                    begun = []
+                    if len(ended) == len(looks):
+                        return ended, begun
                 self.begin()  # each frame has its own time
-        except (OSError, ValueError, MemoryError):
+        except (OSError, ValueError, KeyError, MemoryError):
             pass  # it is gone, or writes what is no answer
         self.end()
-        return found
+        return ended, begun
 
     def end_if_beyond(self, limit_s: float) -> None:
         """End the process where it worked on one image for longer."""
@@ -251,6 +286,12 @@ def _widen(pipe: IO[bytes] | None) -> None:
 
         assert pipe is not None
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _seen(head: dict[str, Any], body: bytes) -> Seen:
+    facts = {name: value for name, value in head.items() if name != "kind"}
+    spacing = None if facts["spacing"] is None else tuple(facts["spacing"])
+    return Seen(**{**facts, "spacing": spacing, "thumbnail": body or None})
 
 
 def _error(head: dict[str, Any], name: str) -> InputError | None:

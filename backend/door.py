@@ -34,7 +34,7 @@ from wara.data.kept import Kept
 from wara.data.mapping import MAPPING_FILE, Mapping, write_mapping
 from wara.data.patients import patient_code
 from wara.data.patterns import NamePattern
-from wara.data.seen import See, see
+from wara.data.seen import SeeAll, see_all
 from wara.data.sources import Source, open_source
 from wara.data.table_keep import FEWEST_PATIENTS
 from wara.data.zips import MAX_MEMBER_BYTES
@@ -83,7 +83,7 @@ def check(
     mapping: Mapping | None,
     consent: Consent | None,
     on_progress: Callable[[int, int], None],
-    see: See = see,
+    see: SeeAll = see_all,
 ) -> Admitted:
     """Read every image of a data set once, and let in what may be kept.
 

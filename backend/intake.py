@@ -35,7 +35,7 @@ from backend.places import Places
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
 from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
 from backend.storage import Storage, write_json
-from wara.data.seen import See, see
+from wara.data.seen import SeeAll, see_all
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent
 
@@ -54,7 +54,7 @@ class _CheckStopped(Exception):
 class Intake(Places):
     """Takes uploads in and checks them in the background, one data set at a time."""
 
-    def __init__(self, database: Database, storage: Storage, see: See = see) -> None:
+    def __init__(self, database: Database, storage: Storage, see: SeeAll = see_all) -> None:
         super().__init__(database, storage)
         self._see = see
         self._pool: ThreadPoolExecutor | None = None

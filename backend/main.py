@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from backend.storage import Storage
 from backend.thumbnails import THUMBNAIL_PIXELS
 from backend.tus.uploads import Uploads
 from wara import __version__
-from wara.data.seen import Seen
+from wara.data.seen import Found, Look
 from wara.errors import InputError
 from wara.imaging.view import DicomView
 
@@ -148,8 +148,8 @@ def _assemble(settings: Settings) -> Parts:
     )
 
 
-def _see_apart(data: bytes, name: str, view: DicomView, frame: int | None) -> Iterator[Seen]:
-    return decoding.shared().see(data, name, view, frame, THUMBNAIL_PIXELS)
+def _see_apart(looks: Sequence[Look], view: DicomView) -> Iterator[Found]:
+    return decoding.shared().see_all(looks, view, THUMBNAIL_PIXELS)
 
 
 def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:

@@ -19,7 +19,7 @@ import pytest
 from backend import decoding
 from backend.decoding import Decoders
 from tests.backend.support import Studio, jpeg, png, study, wait_until
-from wara.data.seen import see
+from wara.data.seen import Look, see, see_all
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
@@ -150,6 +150,35 @@ def test_a_file_that_brings_its_decoder_down_cannot_be_read_and_its_neighbours_c
         found = dict(zip(files, pool.map(outcome, files), strict=True))
     assert found.pop("3.png") == code
     assert set(found.values()) == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "place"),
+    [("SEGV-ALWAYS", "decoder-crash", 0), ("SEGV-ALWAYS", "decoder-crash", 3), ("SEGV-ALWAYS", "decoder-crash", 7),
+     ("SEGV-ONCE", None, 3), ("RUNAWAY", "decoder-time", 5), ("GREEDY", "too-large", 2), ("FAULT", "decoder-failed", 6),
+     ("CHATTER", None, 1)],
+)  # fmt: skip
+def test_of_files_that_are_looked_at_together_a_bad_one_costs_itself_alone(
+    broken: Decoders, word: str, code: str | None, place: int
+) -> None:
+    looks = [Look(png(index) + (word.encode() if index == place else b""), f"{index}.png") for index in range(8)]
+    found = list(broken.see_all(looks))
+    expected = [(0, code) if index == place and code else (1, None) for index in range(8)]
+    assert [(len(each.seen), each.error and each.error.code) for each in found] == expected
+    assert [each.seen for index, each in enumerate(found) if index != place] == [
+        each.seen for index, each in enumerate(see_all([Look(png(index), f"{index}.png") for index in range(8)],
+                                                       DEFAULT_VIEW)) if index != place
+    ]  # fmt: skip
+
+
+def test_files_that_are_looked_at_together_are_named_in_what_is_refused(decoders: Decoders) -> None:
+    looks = [Look(png(1), "whole.png"), Look(png(1)[:80], "cut.png"), Look(b"", "empty.png")]
+    here, apart = list(see_all(looks, DEFAULT_VIEW)), list(decoders.see_all(looks))
+    assert [each.error and each.error.sentence() for each in apart] == [
+        each.error and each.error.sentence() for each in here
+    ]
+    assert apart[0] == here[0] and "cut.png" in str(apart[1].error)
+    assert list(decoders.see_all([])) == []
 
 
 def test_a_file_during_which_a_decoder_died_once_is_read(broken: Decoders) -> None:

@@ -1,7 +1,8 @@
 """``python -m wara.data.apart``: decode images in a process of its own, so that what a file does to it ends there.
 
 Orders come on standard input and answers go to standard output, each as two lengths, a JSON object and bytes; nothing
-that a damaged decoder could write is ever run by who reads it. The process ends when its input does.
+that a damaged decoder could write is ever run by who reads it. An order may hold many small files: what one costs on
+the way is then little. The process ends when its input does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from typing import IO, Any
@@ -23,15 +25,16 @@ from wara.errors import InputError, UnreadableImage
 from wara.imaging import DicomView, read_squares
 
 _LENGTHS = struct.Struct("<IQ")
+# Answers wait this long for the next ones: each that is sent by itself wakes who reads it.
+_GATHER_S = 0.02
 Message = tuple[dict[str, Any], bytes]
 
 
 def write_message(file: IO[bytes], head: dict[str, Any], body: bytes = b"") -> None:
-    """Write one order or answer."""
+    """Write one order or answer; it is on its way when the file is flushed."""
     text = json.dumps(head).encode()
     file.write(_LENGTHS.pack(len(text), len(body)) + text)
     file.write(body)
-    file.flush()
 
 
 def read_message(file: IO[bytes]) -> Message | None:
@@ -54,9 +57,21 @@ def read_message(file: IO[bytes]) -> Message | None:
 
 
 def answer(order: dict[str, Any], data: bytes) -> Iterator[Message]:
-    """Yield an answer for each image of a file, and how it ended: "end", "refused" or "failed"."""
+    """Yield for each file of an order an answer for each of its images, and how it ended: "end", "refused", "failed".
+
+    Args:
+        order: the ``task`` ("see" or "squares") with its options, and ``files``, each a name, a frame's number and the
+            number of its bytes.
+        data: the files' bytes, one file after the other.
+    """
+    start = 0
+    for name, frame, size in order["files"]:
+        yield from _answer(order, name, frame, data[start : start + size])
+        start += size
+
+
+def _answer(order: dict[str, Any], name: str, frame: int | None, data: bytes) -> Iterator[Message]:
     try:
-        name, frame = order["name"], order["frame"]
         view = DicomView(order["frames"], order["window"])
         if order["task"] == "see":
             for seen in see(data, name, view, frame, order["thumbnail"]):
@@ -73,7 +88,7 @@ def answer(order: dict[str, Any], data: bytes) -> Iterator[Message]:
         yield {"kind": "refused", "unreadable": unreadable, **said}, b""
     except MemoryError:
         said = {"what": "The image does not fit into memory", "remedy": "Export it smaller.", "code": "too-large"}
-        yield {"kind": "refused", "unreadable": True, "seen": order["name"], **said}, b""
+        yield {"kind": "refused", "unreadable": True, "seen": name, **said}, b""
     except Exception as error:
         # Without the error's own words, which may quote a header; who asked writes it to its log.
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -99,8 +114,13 @@ def main() -> int:
         os.dup2(nothing, 1)
         with contextlib.suppress(BrokenPipeError):
             while (order := read_message(orders)) is not None:
+                sent = time.monotonic()
                 for head, body in answer(*order):
                     write_message(answers, head, body)
+                    if time.monotonic() - sent > _GATHER_S:
+                        answers.flush()
+                        sent = time.monotonic()
+                answers.flush()
     return 0
 
 

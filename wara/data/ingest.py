@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
 from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, content_digest, frame_name
 from wara.data.pixels import PixelStore, PixelWriter
-from wara.data.seen import See, Seen, see
+from wara.data.seen import Found, Look, SeeAll, Seen, see_all
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_squares
@@ -28,6 +29,9 @@ from wara.imaging.view import DEFAULT_VIEW, DicomView
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
 _AHEAD = 4
 _MAX_WORKERS = 16
+# Small files are looked at together: what is done once a file, and not once a byte, is most of what they cost.
+_TOGETHER = 32
+_TOGETHER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class _Result:
     item: Item
     square: Pixels | None
     reason: str | None
+
+
+class _Identity(NamedTuple):
+    content: str
+    traits: Traits
 
 
 def ingest(
@@ -48,7 +57,7 @@ def ingest(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     keep: Callable[[Item, bytes], bytes] | None = None,
-    see: See = see,
+    see: SeeAll = see_all,
     show: Callable[[str, bytes], None] | None = None,
 ) -> tuple[Catalogue, PixelStore | None]:
     """Decode every image once, in threads, in order, with flat memory.
@@ -62,13 +71,13 @@ def ingest(
             patient; an item that is one frame already stays that frame.
         store: where to write the pixels. A store there that matches is used as it is and nothing is decoded;
             any other is replaced.
-        workers: threads; by default as many as processors that this process may use.
+        workers: threads; by default by the number of processors that this process may use.
         on_progress: called with (files done, files in all), for each file and from this thread. An exception
             that it raises stops the work and leaves nothing half-written.
         keep: called from the threads with each file that was read well and its bytes; returns the bytes that are kept
             of it, over which the digests are, and whose header is asked for sex and age. An ``UnreadableImage`` that it
             raises passes the file over.
-        see: decodes a file where no pixels are stored; a server does that in processes of their own.
+        see: decodes files where no pixels are stored; a server does that in processes of their own.
         show: called from the threads with the digest and the thumbnail of each image of a file that was read well,
             where ``see`` makes thumbnails.
 
@@ -128,83 +137,180 @@ def _decode_all(
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
     keep: Callable[[Item, bytes], bytes] | None,
-    see: See,
+    see: SeeAll,
     show: Callable[[str, bytes], None] | None,
 ) -> Iterator[_Result]:
-    """Yield the results in the order of the items; at most a few files a worker are held at a time."""
-    threads = workers or min(_MAX_WORKERS, _processors())
+    """Yield the results in the order of the items; at most a few batches of files a worker are held at a time."""
+    # Twice as many where pixels are not kept: while some wait for decoders in other processes, others store files.
+    threads = workers or min(_MAX_WORKERS, _processors() * (2 if size is None else 1))
     total = len(catalogue.items)
-    waiting: deque[Future[list[_Result]]] = deque()
+    waiting: deque[Future[list[list[_Result]]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def begin(items: list[Item]) -> None:
+        if size is None:
+            order = (view, keep, see, show, catalogue.from_table)
+            waiting.append(pool.submit(_look_at, source, items, *order))
+        else:
+            waiting.append(pool.submit(_decode, source, items, size, fit, view, keep, catalogue.from_table))
+
     try:
         with quiet_decoders():
-            items = iter(catalogue.items)
-            for item in items:
-                order = (item, size, fit, view, keep, see, show, catalogue.from_table)
-                waiting.append(pool.submit(_decode, source, *order))
+            batches = _batches(source, catalogue.items, 1 if size is not None else _TOGETHER)
+            for items in batches:
+                begin(items)
                 if len(waiting) >= threads * _AHEAD:
                     break
             done = 0
             while waiting:
-                results = waiting.popleft().result()
-                following = next(items, None)
+                files = waiting.popleft().result()
+                following = next(batches, None)
                 if following is not None:
-                    order = (following, size, fit, view, keep, see, show, catalogue.from_table)
-                    waiting.append(pool.submit(_decode, source, *order))
-                yield from results
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, total)
+                    begin(following)
+                for results in files:
+                    yield from results
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, total)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode(
+def _batches(source: Source, items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Yield items in their order, so many together that none waits long for another: few if they are large."""
+    batch: list[Item] = []
+    held = 0
+    for item in items:
+        size = 0
+        if most > 1:
+            with contextlib.suppress(InputError, OSError):  # reading it will say what is wrong
+                size = source.size(item.path)
+        if batch and (len(batch) >= most or held + size > _TOGETHER_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(item)
+        held += size
+    if batch:
+        yield batch
+
+
+def _look_at(
     source: Source,
-    item: Item,
-    size: int | None,
-    fit: str,
+    items: list[Item],
     view: DicomView,
     keep: Callable[[Item, bytes], bytes] | None,
-    see: See,
+    see: SeeAll,
+    show: Callable[[str, bytes], None] | None,
+    from_table: tuple[str, ...],
+) -> list[list[_Result]]:
+    """Return the images of each of some files, of which no pixels are kept."""
+    looks: list[Look] = []
+    refused: dict[int, UnreadableImage] = {}
+    for number, item in enumerate(items):
+        try:
+            looks.append(Look(source.read(item.path), item.file, item.frame))
+        except UnreadableImage as error:
+            refused[number] = error
+    answers = zip(looks, see(looks, view), strict=True)
+    files: list[list[_Result]] = []
+    for number, item in enumerate(items):
+        if number in refused:
+            files.append([_Result(item, None, refused[number].what)])
+            continue
+        look, found = next(answers)
+        files.append(_taken(item, look.data, found, view, keep, show, from_table))
+    return files
+
+
+def _taken(
+    item: Item,
+    data: bytes,
+    found: Found,
+    view: DicomView,
+    keep: Callable[[Item, bytes], bytes] | None,
     show: Callable[[str, bytes], None] | None,
     from_table: tuple[str, ...],
 ) -> list[_Result]:
-    """Return the images of one file: one, or its frames where all are chosen; its squares are held, not its pixels."""
-    found: list[tuple[Item, Pixels | None]] = []
-    thumbnails: list[tuple[str, bytes]] = []
+    """Return the images of a file that was seen, and let it be kept and shown."""
+    # A file with a damaged frame is passed over whole: half of it would look like all of it.
+    if found.error is not None:
+        return [_Result(item, None, _reason(found.error, among=bool(found.seen)))]
+    known: list[_Result] = []
+    identity: _Identity | None = None
+    try:
+        for seen in found.seen:
+            identity = identity or _identify(item, data, seen, keep, from_table)
+            known.append(_Result(_known(item, seen, identity, view), None, None))
+    except UnreadableImage as error:
+        return [_Result(item, None, error.what)]
+    if show is not None:
+        for result, seen in zip(known, found.seen, strict=True):
+            if result.item.digest and seen.thumbnail:
+                show(result.item.digest, seen.thumbnail)
+    return known
+
+
+def _decode(
+    source: Source,
+    items: list[Item],
+    size: int,
+    fit: str,
+    view: DicomView,
+    keep: Callable[[Item, bytes], bytes] | None,
+    from_table: tuple[str, ...],
+) -> list[list[_Result]]:
+    """Return the images of each of some files with their squares; these are held, not the pixels."""
+    return [_squares(source, item, size, fit, view, keep, from_table) for item in items]
+
+
+def _squares(
+    source: Source,
+    item: Item,
+    size: int,
+    fit: str,
+    view: DicomView,
+    keep: Callable[[Item, bytes], bytes] | None,
+    from_table: tuple[str, ...],
+) -> list[_Result]:
+    found: list[_Result] = []
+    identity: _Identity | None = None
     try:
         data = source.read(item.path)
-        images: Iterable[tuple[Pixels | None, Seen]]
-        if size is None:
-            images = ((None, seen) for seen in see(data, item.file, view, item.frame))
-        else:
+        for square, image in read_squares(data, item.file, size, fit, view, item.frame):
             # A JPEG comes too small here to be looked at for text, and nobody is there to be told.
-            squares = read_squares(data, item.file, size, fit, view, item.frame)
-            images = ((square, Seen.of(image, item.text)) for square, image in squares)
-        content, traits = "", NOTHING
-        for square, seen in images:
-            if not content:
-                kept = keep(item, data) if keep else data
-                content = hashlib.blake2b(kept, digest_size=16).hexdigest()
-                if seen.format == "DICOM":
-                    traits = read_traits(kept, item.file).without(from_table)
-            known = _known(item, seen, content, view, traits)
-            found.append((known, square))
-            if show is not None and known.digest and seen.thumbnail:
-                thumbnails.append((known.digest, seen.thumbnail))
+            seen = Seen.of(image, item.text)
+            identity = identity or _identify(item, data, seen, keep, from_table)
+            found.append(_Result(_known(item, seen, identity, view), square, None))
     except UnreadableImage as error:
-        # A file with a damaged frame is passed over whole: half of it would look like all of it.
-        where = f" ({error.seen.rpartition(', ')[2]})" if found and error.seen else ""
-        return [_Result(item, None, error.what + where)]
-    if show is not None:
-        for digest, thumbnail in thumbnails:
-            show(digest, thumbnail)
-    return [_Result(known, square, None) for known, square in found]
+        return [_Result(item, None, _reason(error, among=bool(found)))]
+    return found
 
 
-def _known(item: Item, seen: Seen, content: str, view: DicomView, traits: Traits) -> Item:
+def _reason(error: UnreadableImage, *, among: bool) -> str:
+    """Return why a file is passed over, with the number of the frame where others of it were read."""
+    return error.what + (f" ({error.seen.rpartition(', ')[2]})" if among and error.seen else "")
+
+
+def _identify(
+    item: Item,
+    data: bytes,
+    seen: Seen,
+    keep: Callable[[Item, bytes], bytes] | None,
+    from_table: tuple[str, ...],
+) -> _Identity:
+    """Let a file that was read be kept, and return what all its images share.
+
+    Raises:
+        UnreadableImage: as ``keep``.
+    """
+    kept = keep(item, data) if keep else data
+    traits = read_traits(kept, item.file).without(from_table) if seen.format == "DICOM" else NOTHING
+    return _Identity(hashlib.blake2b(kept, digest_size=16).hexdigest(), traits)
+
+
+def _known(item: Item, seen: Seen, identity: _Identity, view: DicomView) -> Item:
     """Return an item with what decoding told of it; a frame of several gets a name and a digest of its own."""
+    content, traits = identity
     frame, name, digest, patient = item.frame, item.file, content, item.patient or seen.patient
     if frame is None and view.frames == "all" and seen.frames > 1:
         frame, name = seen.frame, frame_name(item.file, seen.frame)

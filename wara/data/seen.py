@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from typing import NamedTuple
 
 from wara.data.looks import look_of, pixel_digest
+from wara.errors import UnreadableImage
 from wara.imaging import check_images
 from wara.imaging.image import DecodedImage
 from wara.imaging.text_look import CHECKED_AT, look_closer, text_reason
@@ -44,7 +46,22 @@ class Seen:
         )  # fmt: skip
 
 
-See = Callable[[bytes, str, DicomView, int | None], Iterator[Seen]]
+class Look(NamedTuple):
+    """A file to look at: its bytes, its name for errors, and the number of one frame, None for the view's."""
+
+    data: bytes
+    name: str
+    frame: int | None = None
+
+
+class Found(NamedTuple):
+    """What was seen of a file's images, and the error that ended it."""
+
+    seen: list[Seen]
+    error: UnreadableImage | None = None
+
+
+SeeAll = Callable[[Sequence[Look], DicomView], Iterator[Found]]
 
 
 def see(
@@ -57,18 +74,29 @@ def see(
         name: the file's name, for errors only.
         view: which frames of a DICOM file to take, and by which window.
         frame: number of one frame, from 1; None for the view's.
-        thumbnail: pixels a side of a thumbnail that is made too; None makes none.
+        thumbnail: pixels a side of a thumbnail that is made too, at most 256; None makes none.
 
     Raises:
         UnreadableImage: as ``check_images``.
         InputError: as ``check_images``.
     """
     for image in check_images(data, name, view, frame, CHECKED_AT):
-        # Of a JPEG at a reduced scale: decoded at most once more, for whoever wants it larger.
-        closer = cache(partial(look_closer, data, name))
-        text = text_reason(image, closer)
-        small = None
-        if thumbnail is not None:
-            reduced = image.pixels.shape[0] < image.height and max(image.pixels.shape[:2]) < thumbnail
-            small = thumbnail_of((closer() if reduced else image).pixels, thumbnail)
+        text = text_reason(image, partial(look_closer, data, name))
+        small = None if thumbnail is None else thumbnail_of(image.pixels, thumbnail)
         yield Seen.of(image, text, small)
+
+
+def see_all(looks: Sequence[Look], view: DicomView, thumbnail: int | None = None) -> Iterator[Found]:
+    """Yield for each file, in order, what ``see`` yields for it and how that ended.
+
+    Raises:
+        InputError: as ``see``, but for files that cannot be read, which tell so themselves.
+    """
+    for look in looks:
+        found: list[Seen] = []
+        error = None
+        try:
+            found.extend(see(look.data, look.name, view, look.frame, thumbnail))
+        except UnreadableImage as refusal:
+            error = refusal
+        yield Found(found, error)

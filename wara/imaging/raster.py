@@ -32,6 +32,8 @@ _DECODER_ERRORS = (
 _DAMAGED = "Copy or export it again from where it came."
 _CONVERT = "Export it as an 8-bit greyscale or RGB PNG."
 _EXIF_ORIENTATION = 0x0112
+# Smaller ones are decoded whole: thumbnails are made of these pixels, and decoding twice costs more than that saves.
+_HALVED_AT_LEAST = 256
 _TAG_BITS, _TAG_PHOTOMETRIC, _TAG_SAMPLES, _TAG_SUBFILE = 258, 262, 277, 254
 
 
@@ -46,7 +48,7 @@ def decode_raster(
         kind: the format that ``formats.sniff`` found.
         at_least: when given, a JPEG may be decoded at 1/2, 1/4 or 1/8 scale as long as its shorter side keeps
             this many pixels; decoding a large photograph is several times faster so.
-        half: a JPEG may be decoded at 1/2 scale even where its shorter side then keeps fewer.
+        half: a JPEG may be decoded at 1/2 scale even where its shorter side then keeps fewer, but 256 pixels.
 
     Raises:
         UnreadableImage: damaged, cut short, too large, several pages, or channels that are not grey or colour.
@@ -57,7 +59,7 @@ def decode_raster(
             bits = _bits(image, data, kind)
             width, height = image.size
             if at_least is not None and kind == "JPEG":
-                side = min(at_least, min(width, height) // 2) if half else at_least
+                side = min(at_least, max(_HALVED_AT_LEAST, min(width, height) // 2)) if half else at_least
                 image.draft(None, (max(1, side), max(1, side)))
             image.load()
             orientation = read_orientation(image)

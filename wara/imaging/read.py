@@ -120,7 +120,7 @@ def check_images(
 ) -> Iterator[DecodedImage]:
     """Yield what ``check_image`` returns for each image that the view takes from the file (see ``read_squares``).
 
-    A JPEG may come at 1/2 scale even where its shorter side is below `at_least` then.
+    A JPEG may come at 1/2 scale even where its shorter side is below `at_least` then, but 256 pixels.
 
     Raises:
         UnreadableImage: as ``read_image``.

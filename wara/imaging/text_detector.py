@@ -69,9 +69,6 @@ class _Line:
 
 
 _LINE = _Line(steps=8, contrast=_CONTRAST, window=32, share=10)
-# In small pictures at half their scale strokes of a pixel are blurred, and letters are three or four pixels high.
-_SMALL = 200
-_HALF_LINE = _Line(steps=6, contrast=40, window=12, share=20)
 
 
 def find_text(pixels: Pixels) -> list[Box]:
@@ -103,15 +100,13 @@ def find_text(pixels: Pixels) -> list[Box]:
 def may_hold_text(pixels: Pixels) -> bool:
     """Whether a closer look is worth while, from a picture at half the scale of ``find_text``'s look.
 
-    Of the drawn pictures with text that ``find_text`` flags none is lost so, nor are letters of eight pixels in chest
-    X-rays of 224 a side; 7 % of those are looked at again (docs/deidentification.md).
+    Of the drawn pictures with text that ``find_text`` flags none is lost so (docs/deidentification.md).
 
     Args:
-        pixels: uint8, (H, W) or (H, W, 3).
+        pixels: uint8, (H, W) or (H, W, 3); a shorter side of less than 256 pixels blurs small letters too much.
     """
     grey = pixels if pixels.ndim == 2 else np.asarray(pixels.max(axis=2))
-    line = _HALF_LINE if min(grey.shape) < _SMALL else _LINE
-    return min(grey.shape) > line.window and bool(len(_crossed(grey, _LEAST_ROWS // 2, line)))
+    return min(grey.shape) > _LINE.window and bool(len(_crossed(grey, _LEAST_ROWS // 2)))
 
 
 def _bands(grey: Pixels) -> list[tuple[int, int]]:
@@ -123,7 +118,7 @@ def _bands(grey: Pixels) -> list[tuple[int, int]]:
     """
     margin = _tallest(grey.shape) + _LEAST_HEIGHT
     bands: list[tuple[int, int]] = []
-    for row in _crossed(grey, _LEAST_ROWS, _LINE).tolist():
+    for row in _crossed(grey, _LEAST_ROWS).tolist():
         top, bottom = max(0, row - margin), min(grey.shape[0], row + _LEAST_ROWS + margin)
         if bands and top <= bands[-1][1]:
             bands[-1] = (bands[-1][0], bottom)
@@ -132,22 +127,22 @@ def _bands(grey: Pixels) -> list[tuple[int, int]]:
     return bands
 
 
-def _crossed(grey: Pixels, rows: int, line: _Line) -> npt.NDArray[np.intp]:
+def _crossed(grey: Pixels, rows: int) -> npt.NDArray[np.intp]:
     """Return where so many rows begin to follow each other that look like those of a line of text."""
     height, width = grey.shape
     dense = np.zeros(height, dtype=bool)
-    window = min(max(line.window, width // line.share), width - 2)
+    window = min(max(_LINE.window, width // _LINE.share), width - 2)
     at_once = max(1, _NEAR // width)
     for top in range(0, height, at_once):
         left, right = grey[top : top + at_once, :-1], grey[top : top + at_once, 1:]
         # Greater less smaller: the difference without leaving eight bits, which is several times faster.
         step = np.maximum(left, right)
         step -= np.minimum(left, right)
-        sharp = (step >= line.contrast).view(np.uint8)
-        busy = np.flatnonzero(sharp.sum(axis=1, dtype=np.uint32) >= line.steps)
+        sharp = (step >= _LINE.contrast).view(np.uint8)
+        busy = np.flatnonzero(sharp.sum(axis=1, dtype=np.uint32) >= _LINE.steps)
         if busy.size:  # few rows go further
             before = np.cumsum(sharp[busy], axis=1, dtype=np.uint16)
-            dense[top + busy] = (before[:, window:] - before[:, :-window]).max(axis=1) >= line.steps
+            dense[top + busy] = (before[:, window:] - before[:, :-window]).max(axis=1) >= _LINE.steps
     if np.count_nonzero(dense) < rows:
         return np.empty(0, dtype=np.intp)
     return np.flatnonzero(np.convolve(dense, np.ones(rows, dtype=int), "valid") == rows)

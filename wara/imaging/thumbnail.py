@@ -13,16 +13,16 @@ _QUALITY = 85
 
 
 def thumbnail_of(pixels: Pixels, size: int) -> bytes:
-    """Return the whole image as a JPEG of ``size`` x ``size`` pixels.
+    """Return the whole image as a square JPEG of ``size`` x ``size`` pixels, or of as many as its longer side has.
 
     JPEG and not WebP: at this size it takes a fifteenth of the time, 0.15 ms.
 
     Args:
         pixels: uint8, (H, W) or (H, W, 3).
-        size: pixels a side.
+        size: pixels a side at most; a page enlarges as well as we could.
     """
     # Whole factors first, as far as they go: of 512 to 256 pixels nothing is left for the slow filter.
-    square = fit_square(pixels, size, "pad", reducing_gap=1.0)
+    square = fit_square(pixels, min(size, max(pixels.shape[:2])), "pad", reducing_gap=1.0)
     buffer = io.BytesIO()
     Image.fromarray(square).save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()

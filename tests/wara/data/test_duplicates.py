@@ -123,7 +123,7 @@ def test_ingest_tells_equal_files_from_equal_pictures_and_from_near_ones(folder,
     assert [(copies.places, copies.how) for copies in exact] == [((0, 1, 2), "pixels"), ((3, 4), "pixels")]
     near = near_copies(items, exact)
     assert [(copies.places, copies.how) for copies in near] == [((3, 4, 5), "near")]
-    assert 0.9 <= near[0].likeness < 1
+    assert 0.9 <= near[0].likeness <= 1
     assert exact_copies(items[:2])[0].how == "bytes"
 
 

@@ -129,15 +129,21 @@ def test_progress_counts_every_image_from_the_calling_thread(mixed):
     assert {call[2] for call in calls} == {threading.current_thread()}
 
 
-def test_only_a_few_images_are_read_ahead(folder, png, tmp_path):
+@pytest.mark.parametrize(("together", "held"), [(1, 1 << 20), (4, 1 << 20), (32, 100)])
+def test_only_a_few_images_are_read_ahead(folder, png, monkeypatch, together, held):
+    module = sys.modules["wara.data.ingest"]  # the package has the function by this name
+    monkeypatch.setattr(module, "_TOGETHER", together)
+    monkeypatch.setattr(module, "_TOGETHER_BYTES", held)  # an image has more than 100 bytes
     root = folder({f"{'ab'[n % 2]}/{n:03}.png": png(n) for n in range(60)})
     read, lead = [], []
     with open_source(root) as source:
         whole = source.read
         source.read = lambda name: (read.append(name), whole(name))[1]  # type: ignore[method-assign]
-        ingest(source, read_catalogue(source), workers=2, on_progress=lambda done, _: lead.append(len(read) - done))
+        listed = read_catalogue(source)
+        found, _ = ingest(source, listed, workers=2, on_progress=lambda done, _: lead.append(len(read) - done))
     assert len(read) == len(set(read)) == 60
-    assert max(lead) <= 2 * 4 + 1
+    assert max(lead) <= (2 * 4 + 1) * (together if held > 100 else 1)
+    assert [item.file for item in found.items] == [item.file for item in listed.items]
 
 
 def test_stopping_from_the_progress_call_leaves_nothing_behind(mixed, tmp_path):

@@ -105,7 +105,7 @@ def test_regions_beyond_the_picture_or_none_at_all_cover_sensibly():
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("side", [260, 600, 1100, 1700])
+@pytest.mark.parametrize("side", [520, 600, 1100, 1700])
 def test_a_jpeg_at_a_reduced_scale_is_looked_at_again_where_its_rows_may_be_text(seed, side, encode):
     plain = tissue((side, side), seed)
     points = max(12, side // 40)
