@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from wara.waiting import wait_briefly
+
+if __name__ == "__main__":
+    wait_briefly()  # before what is imported below imports numpy
+
 import os
 import socket
 import ssl
@@ -14,7 +19,6 @@ from backend import heap, logs
 from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
-from wara.waiting import wait_briefly
 
 GRACEFUL_SECONDS = 3
 
@@ -38,7 +42,6 @@ def main() -> int:
     # Images, weights and the database are for this user alone.
     os.umask(0o077)
     heap.share_one_heap()
-    wait_briefly()
     if len(sys.argv) > 1:
         from backend.commands import run
 

@@ -13,7 +13,7 @@ ASKED = "from wara.waiting import wait_briefly; wait_briefly(); import os; print
 
 @pytest.mark.parametrize(
     ("said", "turns"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
     ids=["nothing", "turns", "policy"],
 )
 def test_the_environment_has_the_last_word(said: dict[str, str], turns: str) -> None:

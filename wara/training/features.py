@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ class HeadInputs:
 
     def __init__(self, model: nn.Module, backbone: Backbone) -> None:
         self._head: nn.Module = base_of(model).get_submodule(backbone.head)
-        self._caught: list[Tensor] = []
+        self._caught = threading.local()
         self._hook: Any = None
 
     def __enter__(self) -> Self:
@@ -42,8 +43,9 @@ class HeadInputs:
         seen = inputs[0].detach().float()
         while seen.dim() > 2:  # positions that the head pools itself
             seen = seen.mean(dim=1)
-        self._caught.append(seen.cpu())
+        self._caught.__dict__.setdefault("inputs", []).append(seen.cpu())
 
     def array(self) -> NDArray[np.float64]:
-        """Return the inputs (n, d) in the order of the images."""
-        return torch.cat(self._caught).double().numpy() if self._caught else np.zeros((0, 0))
+        """Return the inputs (n, d) of this thread's passes, in the order of the images."""
+        caught: list[Tensor] = self._caught.__dict__.get("inputs", [])
+        return torch.cat(caught).double().numpy() if caught else np.zeros((0, 0))

@@ -9,7 +9,7 @@ products. Inside `lean` all of this is left out; numbers are rounded where autoc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -18,11 +18,16 @@ import torch.nn.functional as F
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from timm.layers.norm import LayerNorm
-from timm.models.vision_transformer import Block
+from timm.layers.patch_embed import PatchEmbed
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from wara.training.class_token import base_of
 from wara.training.device import is_bfloat16
+from wara.training.patches import PixelPatches, is_plain
+from wara.tuner.folded import FoldedLayer, is_foldable
+from wara.tuner.layer import SubbandLayer
 
 
 class ShortWays:
@@ -33,23 +38,37 @@ class ShortWays:
 
     Args:
         model: a timm model, or a PEFT model of one, on a CPU.
+        pixels: mean and std by which its images are normalised, of pixels in 0..1; then pixels may take the place of
+            images (see `wara.training.patches`) where ``takes_pixels`` says so.
+        trained: whether training is over, so that adapters change no more either; then nothing can be learned inside.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, pixels: tuple[Sequence[float], Sequence[float]] | None = None, *, trained: bool = False
+    ) -> None:
         found = ((module, _short_way(module)) for module in model.modules())
         ways = {module: way for module, way in found if way is not None}
         for module in model.modules():
             if type(module) is Block:
                 norms = cast(list[nn.LayerNorm], [module.norm1, module.norm2])
                 ways |= {norm: _PlainNorm(norm) for norm in norms if type(norm) in (nn.LayerNorm, LayerNorm)}
+            elif trained and isinstance(module, SubbandLayer) and is_foldable(module):
+                ways[module] = FoldedLayer(module, torch.bfloat16)
             elif type(module) is Mlp and _is_plain_mlp(module):
                 first, second = (ways.get(layer) for layer in cast(list[nn.Module], [module.fc1, module.fc2]))
                 if isinstance(first, _FrozenLinear) and isinstance(second, _FrozenLinear):
                     ways[module] = _FrozenMlp(module, first, second)
+        base = base_of(model)
+        self.takes_pixels = (
+            pixels is not None and type(base) is VisionTransformer and is_plain(cast(nn.Module, base.patch_embed))
+        )
+        if pixels is not None and self.takes_pixels:
+            embed = cast(PatchEmbed, base.patch_embed)
+            ways[embed] = PixelPatches(embed, *pixels)
         self._ways = list(ways.items())
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
+    def in_place(self) -> Iterator[ShortWays]:
         """Let the model take them inside a ``with`` block, for passes under autocast to bfloat16. May be nested.
 
         No other thread may use the model meanwhile.
@@ -60,23 +79,31 @@ class ShortWays:
                 if "forward" not in vars(module):
                     vars(module)["forward"] = way  # setattr takes ten times as long, and a model has many
                     changed.append(module)
-            yield
+            yield self
         finally:
             for module in changed:
                 del vars(module)["forward"]
 
 
-def lean(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager[None]:
+def lean(
+    model: nn.Module,
+    device: torch.device,
+    precision: str,
+    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> AbstractContextManager[ShortWays | None]:
     """Return the context in which a model takes its short ways, where it is on a CPU and runs in bfloat16.
+
+    It gives these, or None where there are none.
 
     Args:
         model: a timm model, or a PEFT model of one.
         device: where it is.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        pixels: as of `ShortWays`.
     """
     # On graphics cards casts and copies cost next to nothing, and memory is scarcer.
     if device.type == "cpu" and is_bfloat16(device, precision):
-        return ShortWays(model).in_place()
+        return ShortWays(model, pixels).in_place()
     return contextlib.nullcontext()
 
 
@@ -87,7 +114,7 @@ def _short_way(module: nn.Module) -> Any:
         return _FrozenLinear(module)
     if type(module) is nn.Conv2d and frozen and module.padding_mode == "zeros":
         return _FrozenConv(module)
-    if type(module) is Attention and _is_plain(module):
+    if type(module) is Attention and _is_plain_attention(module):
         return _PlainAttention(module)
     return None
 
@@ -97,7 +124,7 @@ def _is_plain_mlp(mlp: Mlp) -> bool:
     return gelu and isinstance(mlp.norm, nn.Identity) and mlp.drop1.p == mlp.drop2.p == 0
 
 
-def _is_plain(attention: Attention) -> bool:
+def _is_plain_attention(attention: Attention) -> bool:
     norms = (attention.q_norm, attention.k_norm)
     return attention.gate is None and all(isinstance(norm, nn.Identity) for norm in norms)
 

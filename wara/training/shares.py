@@ -62,6 +62,11 @@ def at_once(function: Callable[..., T], shares: Sequence[tuple[Tensor, ...]]) ->
     return [future.result() for future in running]
 
 
+def by_one_core(function: Callable[[], T]) -> T:
+    """Call a function in a thread that computes with one core, and return what it gives."""
+    return _pool(1, 1).submit(function).result()
+
+
 @functools.cache
 def _pool(threads: int, cores: int) -> ThreadPoolExecutor:
     # torch keeps the number of cores by thread. A thread that asks for the first time takes what was set last by any.
