@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wara.backbones import Backbone, load_backbone
-from wara.data.batches import centred
 from wara.errors import InputError
 from wara.evaluation.answers import Answers
 from wara.evaluation.novelty import WARNING, Novelty
@@ -29,6 +28,7 @@ from wara.training.device import is_bfloat16, resolve_device, set_fused_attentio
 from wara.training.features import HeadInputs
 from wara.training.lean import ShortWays
 from wara.training.methods import load
+from wara.training.patches import centred
 from wara.training.recipe import Recipe
 from wara.training.shares import at_once, by_one_core, cut, number_of
 

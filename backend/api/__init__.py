@@ -25,7 +25,7 @@ from backend.api import (
 
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(authorise)])
 for module in (
-    health, accounts, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models,
+    models, health, accounts, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs,
     exports, analysis, explanations, batches,
 ):  # fmt: skip
     router.include_router(module.router)

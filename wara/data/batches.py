@@ -18,8 +18,6 @@ _ZOOM = 0.1
 _SHIFT = 0.05
 _BRIGHTNESS = 0.15
 _CONTRAST = 0.15
-# Pixels less this are whole numbers of eight bits, all of which bfloat16 holds exactly, and most are small.
-CENTRE = 128
 
 
 class Batches:
@@ -57,8 +55,6 @@ class Batches:
         self.targets = torch.as_tensor(np.asarray(targets), dtype=torch.long)
         self.device, self.batch_size, self.seed, self.augment = device, batch_size, seed, augment
         self.views = views
-        # Whether pixels are given as `wara.training.patches` takes them, (b, 1 or 3, S, S), and not as float32 images.
-        self.as_pixels = False
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
 
@@ -124,7 +120,7 @@ class Batches:
 
     def _training_images(self, chosen: Tensor, chances: Tensor | None) -> Tensor:
         pixels = self._pixels(chosen)
-        return self._given(pixels if chances is None else augment_light(pixels, chances))
+        return self._normalised(pixels if chances is None else augment_light(pixels, chances))
 
     def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, targets) in order, every image once."""
@@ -137,21 +133,9 @@ class Batches:
         """Return uint8 pixels (b, c, S, S) as stored, c = 1 or 3, sorted reads from the memory map."""
         return torch.from_numpy(self.store.planes(self.rows[chosen.numpy()]))
 
-    def _given(self, pixels: Tensor) -> Tensor:
-        if self.as_pixels:
-            return centred(pixels)
+    def _normalised(self, pixels: Tensor) -> Tensor:
         images = pixels.to(self.device, non_blocking=True).float()
         return (images - self._mean) * self._scale  # one channel broadcasts to three
-
-
-def centred(pixels: Tensor) -> Tensor:
-    """Return pixels less `CENTRE` as `wara.training.patches` takes them: int8 of uint8, bfloat16 of float32 (0..255).
-
-    Float pixels are changed in their place.
-    """
-    if pixels.dtype == torch.uint8:
-        return (pixels ^ CENTRE).view(torch.int8)
-    return pixels.sub_(CENTRE).to(torch.bfloat16)
 
 
 def draw_chances(count: int, generator: torch.Generator) -> Tensor:

@@ -57,10 +57,9 @@ def fit_study(
     Raises:
         Stopped: `stop` said so.
     """
-    with lean(model, device, recipe.precision, (backbone.mean, backbone.std)) as ways:
+    with lean(model, device, recipe.precision):
         images = study.batches(study.rows("train"), backbone, recipe, device, changed=True)
         plain = study.batches(study.rows("val"), backbone, small, device)
-        images.as_pixels = plain.as_pixels = ways is not None and ways.takes_pixels
         train: Feed = images
         val: Feed = plain
         run = None

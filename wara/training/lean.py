@@ -68,7 +68,7 @@ class ShortWays:
         self._ways = list(ways.items())
 
     @contextlib.contextmanager
-    def in_place(self) -> Iterator[ShortWays]:
+    def in_place(self) -> Iterator[None]:
         """Let the model take them inside a ``with`` block, for passes under autocast to bfloat16. May be nested.
 
         No other thread may use the model meanwhile.
@@ -79,31 +79,23 @@ class ShortWays:
                 if "forward" not in vars(module):
                     vars(module)["forward"] = way  # setattr takes ten times as long, and a model has many
                     changed.append(module)
-            yield self
+            yield
         finally:
             for module in changed:
                 del vars(module)["forward"]
 
 
-def lean(
-    model: nn.Module,
-    device: torch.device,
-    precision: str,
-    pixels: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> AbstractContextManager[ShortWays | None]:
+def lean(model: nn.Module, device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which a model takes its short ways, where it is on a CPU and runs in bfloat16.
-
-    It gives these, or None where there are none.
 
     Args:
         model: a timm model, or a PEFT model of one.
         device: where it is.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
-        pixels: as of `ShortWays`.
     """
     # On graphics cards casts and copies cost next to nothing, and memory is scarcer.
     if device.type == "cpu" and is_bfloat16(device, precision):
-        return ShortWays(model, pixels).in_place()
+        return ShortWays(model).in_place()
     return contextlib.nullcontext()
 
 

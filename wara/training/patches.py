@@ -9,15 +9,20 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
-from wara.data.batches import CENTRE
+# Pixels less this are whole numbers of eight bits, all of which bfloat16 holds exactly, and most are small.
+CENTRE = 128
+
+
+def centred(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels less `CENTRE` as `PixelPatches` takes them, int8."""
+    return (pixels ^ CENTRE).view(torch.int8)
 
 
 class PixelPatches:
-    """`PatchEmbed.forward` for pixels from `wara.data.batches.centred`, one channel or three; else as it was.
+    """`PatchEmbed.forward` for pixels from `centred`, (b, 3, S, S); for all else as it was.
 
-    A convolution over a normalised image of float32 takes a pass each to subtract, to divide, to repeat a grey image's
-    one channel, to round and to put patches in order. Here the last alone is left. Numbers are rounded once, where
-    autocast rounds pixels and weights.
+    A convolution over a normalised image of float32 takes a pass each to subtract, to divide, to round and to put
+    patches in order. Here the last alone is left. Weights are rounded where autocast rounds them; pixels are not.
 
     Args:
         embed: see `is_plain`.
@@ -33,10 +38,8 @@ class PixelPatches:
         if embed.proj.bias is not None:
             bias = bias + embed.proj.bias.detach().float()
         self._bias = bias.to(torch.bfloat16)
-        # By the order of a patch's pixels: channels first or last; a grey image's channel stands for all three.
-        self._planes = weight.flatten(1).to(torch.bfloat16)
-        self._last = weight.permute(0, 2, 3, 1).flatten(1).to(torch.bfloat16)
-        self._grey = weight.sum(dim=1).flatten(1).to(torch.bfloat16)
+        # A patch row by row, the channels of a pixel beside each other, as images are decoded.
+        self._weight = weight.permute(0, 2, 3, 1).flatten(1).to(torch.bfloat16)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the tokens of images: (b, c, S, S) -> (b, N, d) bfloat16.
@@ -44,22 +47,16 @@ class PixelPatches:
         Raises:
             ValueError: pixels of another size than the model's.
         """
-        if x.dtype not in (torch.int8, torch.bfloat16):
+        if x.dtype != torch.int8:
             return cast(Tensor, PatchEmbed.forward(self._embed, x))
         images, channels, *sides = x.shape
         if tuple(sides) != tuple(cast(tuple[int, int], self._embed.img_size)):
             raise ValueError(f"images of {sides} pixels for a patch embedding of {self._embed.img_size}")
         height, width = (side // patch for side, patch in zip(sides, self._patch, strict=True))
         parts = x.reshape(images, channels, height, self._patch[0], width, self._patch[1])
-        if channels == 1:
-            order, weight = (0, 2, 4, 1, 3, 5), self._grey
-        elif x.stride(1) == 1:
-            order, weight = (0, 2, 4, 3, 5, 1), self._last
-        else:
-            order, weight = (0, 2, 4, 1, 3, 5), self._planes
-        parts = parts.permute(order)
+        parts = parts.permute(0, 2, 4, 3, 5, 1)
         rows = torch.empty(parts.shape, dtype=torch.bfloat16).copy_(parts).view(images * height * width, -1)
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, self._bias, "none", [], "")
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return found.view(images, height * width, -1)
 
 

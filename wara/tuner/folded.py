@@ -29,8 +29,8 @@ class FoldedLayer:
         down, up = layer.factors(adapter)
         self._down, self._up = down.detach().to(dtype), up.detach().to(dtype).T
         self._mixing: Tensor | None = None
+        self._path = path = cast(TokenTransform, layer.wara_transform[adapter])
         if adapter in layer.wara_gain:
-            path = cast(TokenTransform, layer.wara_transform[adapter])
             gain = path.spread(layer.wara_gain[adapter].detach().float(), torch.float32)  # (1 or r, K)
             tokens = torch.eye(self._grid.num_tokens, device=gain.device)
             mixed = [path.synthesise(path.analyse(tokens) * of_rank) for of_rank in gain]
@@ -39,6 +39,8 @@ class FoldedLayer:
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the layer's output with its adapter: (B, T, in) -> (B, T, out)."""
         layer = self._layer
+        if self._path.at_present() is not self._path:  # images of another size
+            return type(layer).forward(layer, x, *args, **kwargs)
         layer._require_grid(x, self._grid)
         output = layer._base(x, *args, **kwargs)
         flat = output.reshape(-1, layer.out_features)
@@ -54,11 +56,10 @@ class FoldedLayer:
 
 
 def is_foldable(layer: SubbandLayer) -> bool:
-    """Whether a layer has one adapter in use whose update is linear, on a grid that is fixed and small."""
+    """Whether a layer has one adapter in use whose update is linear, on a grid that is not large."""
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return False
     [adapter] = layer.active_adapters
     if adapter not in layer.r or layer.activation[adapter] != "none":
         return False
-    path = cast(TokenTransform, layer.wara_transform[adapter])
-    return path.watch is None and not path.subbands.separable
+    return not cast(TokenTransform, layer.wara_transform[adapter]).subbands.separable
