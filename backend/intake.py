@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,7 +33,8 @@ from backend.names import safe_relative
 from backend.places import Places
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
 from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
-from backend.storage import Storage, write_json
+from backend.storage import Storage, write_atomically
+from wara.data.checked import checked_as_json
 from wara.data.seen import SeeAll, see_all
 from wara.errors import InputError
 from wara.imaging.deidentify import Consent
@@ -344,7 +344,7 @@ class Intake(Places):
                 report,
                 self._see,
             )
-            write_json(folder / CATALOGUE_FILE, asdict(admitted.catalogue))
+            write_atomically(folder / CATALOGUE_FILE, checked_as_json(admitted.catalogue))
             settle_on_disk()
         except _CheckStopped:
             return

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from backend.storage import read_json, write_atomically, write_json
 from backend.studies import study
 from backend.thumbnails import forget_thumbnails
 from wara.data.catalogue import Catalogue, Item, ingest
+from wara.data.checked import checked_as_json
 from wara.data.decisions import Decision, read_decisions, write_decisions
 from wara.data.findings import TEXT, TEXT_REASONS
 from wara.data.fixes import MASK
@@ -174,7 +175,7 @@ def _bring_up_to_date(
     folder = intake.storage.folder("datasets", dataset.id)
     # Before the catalogue forgets by which digest they lie: they show what is covered.
     forget_thumbnails(folder, ((number, item) for number, item in enumerate(checked.items) if item.file in known))
-    write_json(folder / CATALOGUE_FILE, asdict(changed), durable=True)
+    write_atomically(folder / CATALOGUE_FILE, checked_as_json(changed), durable=True)
     # Pixels for training are stored all in one file, which holds the former ones.
     shutil.rmtree(folder / "cache", ignore_errors=True)
     with intake.database.session() as session:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -268,12 +268,19 @@ def append_lines(path: Path, values: list[dict[str, Any]]) -> None:
             raise
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file so that it is there whole or not at all; ``durable`` also through a loss of power."""
+def write_atomically(path: Path, data: bytes | Iterable[str], *, durable: bool = False) -> None:
+    """Write a file so that it is there whole or not at all; ``durable`` also through a loss of power.
+
+    Args:
+        path: the file.
+        data: its bytes, or its text in pieces.
+        durable: wait until the disk has it.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(3)}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for piece in [data] if isinstance(data, bytes) else (text.encode() for text in data):
+                file.write(piece)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -103,10 +103,12 @@ def test_the_reserve_counts_what_is_about_to_come(storage: Storage) -> None:
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     write_atomically(target, b"first")
-    with pytest.raises(TypeError):
-        write_atomically(target, "not bytes")  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(target, (str(1 // number) for number in (1, 0)))
     assert target.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [target]
+    write_atomically(target, iter(["in ", "pieces"]))
+    assert target.read_bytes() == b"in pieces"
 
 
 def test_a_second_server_on_the_folder_is_refused(storage: Storage) -> None:

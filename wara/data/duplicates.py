@@ -26,7 +26,8 @@ from wara.data.looks import fine_structure, perceptual_hashes, stack_looks
 
 MAX_BITS = 10
 MIN_LIKENESS = 0.9
-_ROWS = 256
+# Comparisons of hashes at once, and pairs of structures.
+_COMPARISONS = 1 << 19
 _PAIRS = 4096
 
 
@@ -111,8 +112,9 @@ def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[
     """Join looks that are nearly equal into sets.
 
     Every hash is compared with every other one, a block of rows at a time: 10,000 images are 50 million comparisons
-    of eight bytes, about a second. Memory: 4 kB an image for its structure, and one block, 256 rows of n. Pairs that
-    are in one set already are not looked at again, so a thousand copies of one picture cost no more than strangers.
+    of eight bytes, about a second. Memory: 4 kB for the structure of each image that is a candidate, and one block.
+    Pairs that are in one set already are not looked at again, so a thousand copies of one picture cost no more than
+    strangers.
 
     Args:
         looks: uint8, (n, 32, 32).
@@ -121,11 +123,12 @@ def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[
         The set of each look, named by its first member, (n,); and for each set of two or more the smallest likeness
         by which one was joined to it.
     """
-    hashes, structure = perceptual_hashes(looks), fine_structure(looks)
+    hashes, structure = perceptual_hashes(looks), _Structures(looks)
     labels = np.arange(len(looks))
     weakest: dict[int, float] = {}
-    for start in range(0, len(hashes), _ROWS):
-        block, rest = hashes[start : start + _ROWS], hashes[start:]
+    at_once = max(1, _COMPARISONS // max(1, len(hashes)))
+    for start in range(0, len(hashes), at_once):
+        block, rest = hashes[start : start + at_once], hashes[start:]
         rows, columns = np.nonzero(np.bitwise_count(block[:, np.newaxis] ^ rest[np.newaxis]) <= MAX_BITS)
         above = columns > rows
         ones, others = rows[above] + start, columns[above] + start
@@ -134,7 +137,7 @@ def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[
             i, j = ones[first : first + _PAIRS], others[first : first + _PAIRS]
             apart = labels[i] != labels[j]
             i, j = i[apart], j[apart]
-            likeness = np.einsum("ij,ij->i", structure[i], structure[j])
+            likeness = np.einsum("ij,ij->i", structure.of(i), structure.of(j))
             for pair in np.nonzero(likeness >= MIN_LIKENESS)[0]:
                 one, other = sorted((int(labels[i[pair]]), int(labels[j[pair]])))
                 if one != other:
@@ -142,3 +145,19 @@ def join_near(looks: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.intp], dict[
                     known = (weakest.get(one, 1.0), weakest.pop(other, 1.0))
                     weakest[one] = min(*known, float(likeness[pair]))
     return labels, weakest
+
+
+class _Structures:
+    """The fine structures of looks, each made when it is first asked for."""
+
+    def __init__(self, looks: npt.NDArray[np.uint8]) -> None:
+        self._looks = looks
+        self._made = np.zeros(len(looks), dtype=bool)
+        # Pages that nobody writes to take no memory.
+        self._all = np.empty((len(looks), looks[0].size if len(looks) else 0), np.float32)
+
+    def of(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        missing = np.unique(places[~self._made[places]])
+        self._all[missing] = fine_structure(self._looks[missing])
+        self._made[missing] = True
+        return self._all[places]

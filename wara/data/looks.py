@@ -69,7 +69,10 @@ def perceptual_hashes(looks: Looks) -> npt.NDArray[np.uint64]:
     Hash Functions, section 3.2).
     """
     basis = _cosines()
-    low = (basis @ looks.astype(np.float32) @ basis.T).reshape(len(looks), _LOW * _LOW)
+    low = np.empty((len(looks), _LOW * _LOW), np.float32)
+    for start in range(0, len(looks), _BLOCK):
+        some = looks[start : start + _BLOCK].astype(np.float32)
+        low[start : start + _BLOCK] = (basis @ some @ basis.T).reshape(len(some), _LOW * _LOW)
     median = np.median(low[:, 1:], axis=1, keepdims=True) if len(looks) else np.zeros((0, 1), np.float32)
     return np.packbits(low > median, axis=1).view(np.uint64).reshape(len(looks))
 
@@ -102,7 +105,10 @@ def brightness(looks: Looks) -> npt.NDArray[np.float64]:
 
 def contrast(looks: Looks) -> npt.NDArray[np.float64]:
     """Return the standard deviation of each look's grey values, 0 to 127.5: of large structures, not of noise."""
-    spread: npt.NDArray[np.float64] = looks.reshape(len(looks), SIDE * SIDE).std(axis=1)
+    spread = np.empty(len(looks))
+    for start in range(0, len(looks), _BLOCK):  # what is squared has eight bytes a value
+        some = looks[start : start + _BLOCK]
+        spread[start : start + _BLOCK] = some.reshape(len(some), SIDE * SIDE).std(axis=1)
     return spread
 
 
