@@ -24,8 +24,9 @@ from backend.api import (
 )
 
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(authorise)])
+router.include_router(models.predicting)
 for module in (
-    models, health, accounts, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs,
+    health, accounts, backbones, datasets, uploads, mapping, masks, demo, estimates, jobs, evaluation, costs, models,
     exports, analysis, explanations, batches,
 ):  # fmt: skip
     router.include_router(module.router)

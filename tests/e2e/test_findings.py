@@ -33,7 +33,7 @@ def test_a_finding_is_shown_fixed_and_the_decision_undone(studio: Studio, watch:
     expect(leaks).to_contain_text("1 patient has images in both training and validation")
     expect(leaks.locator(".lightbox figure")).to_have_count(4)
     leaks.locator("img").first.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('[data-finding=leaks] img').naturalWidth == 256")
+    page.wait_for_function("document.querySelector('[data-finding=leaks] img').naturalWidth > 0")
     copies = detail.locator("section[data-finding=copies-across]")
     expect(copies.locator("figure")).to_have_count(2)
     folder = artefacts("findings")

@@ -158,8 +158,8 @@ def test_a_thumbnail_is_the_whole_image_on_black_and_nothing_else(studio: Studio
     assert answer.headers["content-type"] == "image/jpeg"
     assert b"SECRET" not in answer.content
     picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
-    assert picture.size == (256, 256)
-    assert max(picture.getpixel((128, 20))) < 20 and min(picture.getpixel((128, 128))) > 235
+    assert picture.size == (200, 200)  # nothing is enlarged
+    assert max(picture.getpixel((100, 20))) < 20 and min(picture.getpixel((100, 100))) > 235
     assert studio.http.get(url).content == answer.content
     assert_problem(studio.http.get(f"{API}/datasets/{found['id']}/images/99/thumbnail"), 404, "image-not-found")
 

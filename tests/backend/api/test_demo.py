@@ -33,7 +33,7 @@ def test_the_demo_is_a_data_set_like_an_uploaded_one(studio: Studio) -> None:
     assert report["patients"] and not report["leaks"]
     page = studio.http.get(f"{API}/datasets/{found['id']}/images", params={"limit": 1}).json()
     thumbnail = Image.open(io.BytesIO(studio.http.get(page["items"][0]["url"]).content))
-    assert thumbnail.size == (256, 256)
+    assert thumbnail.size == (224, 224)
 
 
 def test_asked_for_twice_there_is_one(studio: Studio, settings: Settings) -> None:
