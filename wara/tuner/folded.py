@@ -23,7 +23,7 @@ class FoldedLayer:
     """
 
     def __init__(self, layer: SubbandLayer, dtype: torch.dtype) -> None:
-        self._layer, self._dtype = layer, dtype
+        self._layer = layer
         [adapter] = layer.active_adapters
         self._rank, self._grid = layer.r[adapter], layer.token_grid[adapter]
         down, up = layer.factors(adapter)
