@@ -14,17 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wara.errors import InputError
-
-if TYPE_CHECKING:
-    from wara.inference import Prediction, Predictor, ReadFile
+from wara.predictions import Classifier, Prediction, ReadFile
 
 Content = tuple[str, bytes | InputError]
 Fetch = Callable[[], Content]
 
 AT_ONCE = 32  # images of a batch
+# Batches given to a model at once: the second waits there, so that no core waits for it.
+UNDER_WAY = 2
 # How long a batch that is not full waits while further files are being read; nothing is waited for when none are.
 FILL_SECONDS = 0.004
 WINDOW = 64
@@ -34,13 +33,13 @@ WINDOW = 64
 class _Due:
     """A file that was read and waits for its model."""
 
-    predictor: Predictor
+    predictor: Classifier
     file: ReadFile
     answer: Future[Prediction]
 
 
 class Answering:
-    """Reads files in threads and runs models in one.
+    """Reads files in threads, gathers them to batches, and gives a model the next one while it computes.
 
     Args:
         readers: threads that decode files.
@@ -51,9 +50,11 @@ class Answering:
         self._reader_count = readers
         self._seen = seen
         self._readers: ThreadPoolExecutor | None = None
+        self._askers: ThreadPoolExecutor | None = None
         self._runner: threading.Thread | None = None
         self._due: deque[_Due] = deque()
         self._reading = 0
+        self._under_way = 0
         self._stopping = False
         self._changed = threading.Condition()
 
@@ -66,6 +67,7 @@ class Answering:
         """Begin to answer."""
         self._stopping = False
         self._readers = ThreadPoolExecutor(self._reader_count, thread_name_prefix="reading")
+        self._askers = ThreadPoolExecutor(UNDER_WAY, thread_name_prefix="asking")
         self._runner = threading.Thread(target=self._run, name="answering", daemon=True)
         self._runner.start()
 
@@ -78,8 +80,10 @@ class Answering:
             self._changed.notify()
         if self._runner is not None:
             self._runner.join()
+        if self._askers is not None:
+            self._askers.shutdown()
 
-    async def answer(self, predictor: Predictor, files: Sequence[Fetch]) -> list[Prediction]:
+    async def answer(self, predictor: Classifier, files: Sequence[Fetch]) -> list[Prediction]:
         """Classify files, in their order.
 
         Args:
@@ -94,7 +98,7 @@ class Answering:
             under_way.append(self._ask(predictor, fetch))
         return answers + [await asyncio.wrap_future(answer) for answer in under_way]
 
-    def answer_each(self, predictor: Predictor, files: Iterable[Content]) -> Iterator[Prediction]:
+    def answer_each(self, predictor: Classifier, files: Iterable[Content]) -> Iterator[Prediction]:
         """Do as ``answer`` does, in the caller's thread, for files that come one after the other, as of a zip."""
         under_way: deque[Future[Prediction]] = deque()
         for content in files:
@@ -104,7 +108,7 @@ class Answering:
         while under_way:
             yield under_way.popleft().result()
 
-    def _ask(self, predictor: Predictor, fetch: Fetch) -> Future[Prediction]:
+    def _ask(self, predictor: Classifier, fetch: Fetch) -> Future[Prediction]:
         if self._readers is None:
             raise RuntimeError("nothing is answered before the start")
         answer: Future[Prediction] = Future()
@@ -118,7 +122,7 @@ class Answering:
             raise
         return answer
 
-    def _read(self, predictor: Predictor, fetch: Fetch, answer: Future[Prediction]) -> None:
+    def _read(self, predictor: Classifier, fetch: Fetch, answer: Future[Prediction]) -> None:
         file: ReadFile | None = None
         try:
             if answer.set_running_or_notify_cancel():  # not where the asking client has gone
@@ -132,27 +136,40 @@ class Answering:
             self._changed.notify()
 
     def _run(self) -> None:
+        assert self._askers is not None
         while batch := self._next():
-            try:
-                answers = batch[0].predictor.answer([due.file for due in batch])
-            except BaseException as error:
-                for due in batch:
-                    due.answer.set_exception(error)
-            else:
-                self._seen(len(batch))
-                for due, answer in zip(batch, answers, strict=True):
-                    due.answer.set_result(answer)
+            self._askers.submit(self._answer, batch)
+
+    def _answer(self, batch: list[_Due]) -> None:
+        try:
+            answers = batch[0].predictor.answer([due.file for due in batch])
+        except BaseException as error:
+            for due in batch:
+                due.answer.set_exception(error)
+        else:
+            self._seen(len(batch))
+            for due, answer in zip(batch, answers, strict=True):
+                due.answer.set_result(answer)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify()
 
     def _next(self) -> list[_Due]:
-        """Wait for files and return those of the next batch; none when the server stops."""
+        """Wait for files and return those of the next batch; none when the server stops.
+
+        While a batch is under way the next one goes when it is full, or when the model is free: what has come by then
+        had better share a batch with what comes meanwhile.
+        """
         with self._changed:
-            while not self._due:
-                if self._stopping:
+            while not self._due or (self._under_way and len(self._due) < AT_ONCE) or self._under_way == UNDER_WAY:
+                if self._stopping and not self._due:
                     return []
                 self._changed.wait()
             end = time.monotonic() + FILL_SECONDS
             while len(self._due) < AT_ONCE and self._reading and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
+            self._under_way += 1
             return self._take()
 
     def _take(self) -> list[_Due]:

@@ -243,7 +243,7 @@ class Batches:
             model: Model = require(session, "model", order.model_id)
         run = self._storage.folder("models", model.id)
         predictor = self._predictors.get(model.id, run, model.backbone_spec)
-        if not record.same_threshold(predictor.answers.threshold):
+        if not record.same_threshold(predictor.threshold):
             raise RequestRefused(
                 409, "The model's operating point was changed while this batch was under way",
                 remedy="Begin another batch, so that all its images are judged by one rule.", code="model-changed",

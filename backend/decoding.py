@@ -22,13 +22,13 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from backend.jobs.process import ROOT
-from wara.data.apart import Message, read_message, write_message
 from wara.data.seen import Found, Look, Seen
 from wara.errors import InputError, UnreadableImage
 from wara.home import home
 from wara.imaging import DecodedImage, DicomView
 from wara.imaging.image import Pixels
 from wara.imaging.view import DEFAULT_VIEW
+from wara.messages import Message, read_message, refused, write_message
 
 # A picture of 100 megapixels, the largest that is read, takes about 3 GB where every step makes a copy.
 MEMORY_MB = 4096
@@ -216,7 +216,7 @@ class _Worker:
             start_new_session=True,  # an interrupt of the terminal is the server's to handle
         )  # fmt: skip
         for pipe in (self.process.stdin, self.process.stdout):
-            _widen(pipe)
+            widen(pipe)
         self.begin()
 
     def begin(self) -> None:
@@ -279,7 +279,7 @@ def shared() -> Decoders:
     return decoders
 
 
-def _widen(pipe: IO[bytes] | None) -> None:
+def widen(pipe: IO[bytes] | None) -> None:
     """Let a whole image lie in a pipe, so that neither side waits for the other within it; Linux alone can."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
@@ -300,8 +300,7 @@ def _error(head: dict[str, Any], name: str) -> InputError | None:
     if head["kind"] == "failed":
         log.error("Decoding an image met an error that nobody foresaw\n%s", head["said"])
         return _unreadable("The file cannot be read: its decoder failed over it", name, "decoder-failed")
-    kind = UnreadableImage if head["unreadable"] else InputError
-    return kind(head["what"], seen=head["seen"], remedy=head["remedy"], code=head["code"])
+    return refused(head)
 
 
 def _unreadable(what: str, name: str, code: str) -> UnreadableImage:

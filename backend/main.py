@@ -10,14 +10,13 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import decoding, docs, heap, problems, sign_in
+from backend import decoding, docs, heap, model_process, problems, sign_in
 from backend.accounts.audit import Audit
 from backend.accounts.gate import Gate
 from backend.accounts.people import People
@@ -34,6 +33,7 @@ from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
 from backend.metrics import CONTENT_TYPE, Metrics, State
+from backend.model_process import ModelProcess, ServedModel
 from backend.proxies import FromProxies
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
@@ -44,9 +44,6 @@ from wara import __version__
 from wara.data.seen import Found, Look
 from wara.errors import InputError
 from wara.imaging.view import DicomView
-
-if TYPE_CHECKING:
-    from wara.inference import Predictor
 
 log = logging.getLogger("backend")
 
@@ -121,7 +118,8 @@ def _assemble(settings: Settings) -> Parts:
     intake = Intake(database, storage, _see_apart)
     devices = Devices(settings.device)
     supervisor = Supervisor(settings, database, storage, intake, devices.found)
-    predictors = PredictorCache(settings.warm_models, functools.partial(_load_predictor, settings.device))
+    networks = model_process.shared("answers", settings.warm_models)
+    predictors = PredictorCache(settings.warm_models, functools.partial(_load, networks, settings.device))
     # Two of more cores are left to the model, which computes on all of them, and to the event loop.
     metrics, lanes = Metrics(), Lanes()
     answering = Answering(readers=max(2, (os.cpu_count() or 2) - 2), seen=metrics.batch)
@@ -136,6 +134,7 @@ def _assemble(settings: Settings) -> Parts:
         supervisor=supervisor,
         devices=devices,
         backbones=BackboneRegistry(settings, database, storage),
+        networks=networks,
         predictors=predictors,
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
         uploads=Uploads(storage, intake),
@@ -152,12 +151,8 @@ def _see_apart(looks: Sequence[Look], view: DicomView) -> Iterator[Found]:
     return decoding.shared().see_all(looks, view, THUMBNAIL_PIXELS)
 
 
-def _load_predictor(device: str, run: Path, backbone: str) -> Predictor:
-    from wara.inference import Predictor
-
-    predictor = Predictor.load(run, device=device.partition(":")[0], backbone=backbone)
-    predictor.decode = decoding.shared().squares
-    return predictor
+def _load(networks: ModelProcess, device: str, model_id: str, run: Path, backbone: str) -> ServedModel:
+    return ServedModel(networks, model_id, run, backbone, device.partition(":")[0], decoding.shared().squares)
 
 
 def _with_front_end(app: FastAPI, settings: Settings) -> FastAPI:
@@ -205,8 +200,8 @@ def _start(parts: Parts) -> None:
     parts.answering.start()
     parts.batches.start()
     parts.devices.look()
-    # torch takes seconds to import, in which this process answers slowly: the first page goes before it.
-    warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up)
+    # What holds the models takes seconds of a core to start: the first page goes before it.
+    warm_up = threading.Timer(WARM_UP_AFTER_S, _warm_up, (parts,))
     warm_up.name, warm_up.daemon = "warm-up", True
     warm_up.start()
 
@@ -242,7 +237,6 @@ def _stop(parts: Parts) -> None:
     parts.storage.release()
 
 
-def _warm_up() -> None:
-    import wara.inference  # noqa: F401 - imported for its own sake
-
+def _warm_up(parts: Parts) -> None:
+    parts.networks.start()
     heap.keep_tidy()

@@ -6,10 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wara.inference import Predictor
+from backend.model_process import ServedModel
 
 
 class PredictorCache:
@@ -17,16 +15,16 @@ class PredictorCache:
 
     Args:
         capacity: models in memory at once.
-        load: makes a predictor of (run folder, backbone spec).
+        load: makes a predictor of (id, run folder, backbone spec).
     """
 
-    def __init__(self, capacity: int, load: Callable[[Path, str], Predictor]) -> None:
+    def __init__(self, capacity: int, load: Callable[[str, Path, str], ServedModel]) -> None:
         self._capacity = capacity
         self._load = load
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, model_id: str, run: Path, backbone: str) -> Predictor:
+    def get(self, model_id: str, run: Path, backbone: str) -> ServedModel:
         """Return a warm model; a second request for a model that is loading waits for it.
 
         What is done with it at once by several is its own concern: it runs one batch at a time.
@@ -39,10 +37,10 @@ class PredictorCache:
         if entry.predictor is None:
             with entry.loading:
                 if entry.predictor is None:
-                    entry.predictor = self._load(run, backbone)
+                    entry.predictor = self._load(model_id, run, backbone)
         return entry.predictor
 
-    def ready(self, model_id: str) -> Predictor | None:
+    def ready(self, model_id: str) -> ServedModel | None:
         """Return a model that is warm, without waiting; None where it must be loaded first."""
         with self._lock:
             entry = self._entries.get(model_id)
@@ -52,9 +50,11 @@ class PredictorCache:
             return entry.predictor
 
     def forget(self, model_id: str) -> None:
-        """Let a model go."""
+        """Let a model go, here and where its network is."""
         with self._lock:
-            self._entries.pop(model_id, None)
+            entry = self._entries.pop(model_id, None)
+        if entry is not None and entry.predictor is not None:
+            entry.predictor.forget()
 
     def warm(self) -> list[str]:
         """Return the ids of the models that are loaded, the most recently used last."""
@@ -67,4 +67,4 @@ class _Entry:
 
     def __init__(self) -> None:
         self.loading = threading.Lock()
-        self.predictor: Predictor | None = None
+        self.predictor: ServedModel | None = None

@@ -127,23 +127,22 @@ class Storage:
 
         Up to ``room`` bytes in all are held in memory and touch no disk.
         """
-        incoming = folder / "incoming" / secrets.token_hex(6)
-        batch = Batch(self, incoming, self.max_upload_mb * MEGABYTE - used_bytes, room)
-        try:
+        with self._receiving(folder / "incoming" / secrets.token_hex(6), used_bytes, room) as batch:
             yield batch
-        finally:
-            batch.abandon()
-            if incoming.exists():
-                shutil.rmtree(incoming, ignore_errors=True)
 
     @contextmanager
     def scratch(self, *, used_bytes: int = 0, room: int = 0) -> Iterator[Batch]:
         """Give a batch in a folder of the request's own; what is not placed is gone at the end. ``room`` as `batch`."""
-        folder = self.root / "scratch" / secrets.token_hex(6)
+        with self._receiving(self.root / "scratch" / secrets.token_hex(6), used_bytes, room) as batch:
+            yield batch
+
+    @contextmanager
+    def _receiving(self, folder: Path, used_bytes: int, room: int) -> Iterator[Batch]:
+        batch = Batch(self, folder, self.max_upload_mb * MEGABYTE - used_bytes, room)
         try:
-            with self.batch(folder, used_bytes=used_bytes, room=room) as batch:
-                yield batch
+            yield batch
         finally:
+            batch.abandon()
             if folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
 

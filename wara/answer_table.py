@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wara.evaluation.choices import SEPARATOR
 
 if TYPE_CHECKING:
-    from wara.inference import Prediction
+    from wara.predictions import Prediction
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _DIGITS = 6

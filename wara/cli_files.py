@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 from wara.errors import InputError
 
 if TYPE_CHECKING:
-    from wara.inference import Prediction, Predictor
+    from wara.inference import Predictor
+    from wara.predictions import Prediction
 
 
 def contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:

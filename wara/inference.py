@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from wara.evaluation.answers import Answers
 from wara.evaluation.novelty import WARNING, Novelty
 from wara.evaluation.point_in_use import answers_in_use
 from wara.home import remembered_weights
-from wara.imaging import DecodedImage, read_squares
+from wara.imaging import read_squares
 from wara.imaging.view import DEFAULT_VIEW, DicomView
+from wara.predictions import Prediction, Reader, ReadFile, answer_readable, three_channels
 from wara.training import outputs
 from wara.training.class_token import answering, class_token_only
 from wara.training.device import is_bfloat16, resolve_device, set_fused_attention
@@ -39,57 +39,6 @@ _LITTLE = 10_000_000
 # Files a batch where one file may hold hundreds of frames.
 _FILES_OF_FRAMES = 4
 NO_ANSWERS = Answers()
-# As ``read_squares``: content, name, size, fit and view to squares, each with what was decoded.
-Decode = Callable[[bytes, str, int, str, DicomView], Iterator[tuple[NDArray[np.uint8], DecodedImage]]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image.
-
-    Attributes:
-        file: the name that was given.
-        label: the class: of two by the run's operating point, of more the most probable one; None when the image
-            cannot be read.
-        probabilities: calibrated probability of each class, or None.
-        error: why the image cannot be read, or None.
-        frames: of how many images the probabilities are the mean; more than 1 for DICOM files of several frames,
-            where the run was trained on all of them.
-        uncalibrated: the network's own probabilities, or None.
-        classes: the prediction set, which holds the true class as often as the run's coverage says; None where the
-            run has none.
-        warning: set where the image is unlike the training images.
-        patient: keyed hash of the DICOM patient ID, where there is one.
-        reason: of an image that cannot be read: why, in a few words that are equal for all files of one kind.
-    """
-
-    file: str
-    label: str | None
-    probabilities: dict[str, float] | None
-    error: str | None = None
-    frames: int = 1
-    uncalibrated: dict[str, float] | None = None
-    classes: tuple[str, ...] | None = None
-    warning: str | None = None
-    patient: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class ReadFile:
-    """A file as a model takes it.
-
-    Attributes:
-        name: the name that was given.
-        squares: its images, each (size, size, 3); several where the run was trained on all frames of a file.
-        patient: keyed hash of the DICOM patient ID, where there is one.
-        error: why it cannot be read, or None.
-    """
-
-    name: str
-    squares: tuple[NDArray[np.uint8], ...] = ()
-    patient: str | None = None
-    error: InputError | None = None
 
 
 class Predictor:
@@ -112,14 +61,12 @@ class Predictor:
         self._short: ShortWays | None = None
         if device.type == "cpu" and is_bfloat16(device, precision):
             self._short = ShortWays(model, (backbone.mean, backbone.std), trained=True)
-        self._fit: str = recipe["image"]["fit"]
         self.view = view_of(recipe)
+        self.reader = Reader(backbone.size, recipe["image"]["fit"], self.view)
         self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(backbone.std, device=device).view(1, 3, 1, 1) * 255)
         self._lock = threading.Lock()
         self._weights = sum(parameter.numel() for parameter in model.parameters())
-        # How a file becomes squares. A server sets one that works in processes of their own, with limits.
-        self.decode: Decode = read_squares
 
     @classmethod
     def load(
@@ -181,30 +128,14 @@ class Predictor:
 
     def read(self, name: str, content: bytes | InputError) -> ReadFile:
         """Decode a file for this model, or say why that cannot be; does not touch the model itself."""
-        if isinstance(content, InputError):
-            return ReadFile(name, error=content)
-        try:
-            found = list(self.decode(content, name, self.backbone.size, self._fit, self.view))
-        except InputError as error:
-            return ReadFile(name, error=error)
-        return ReadFile(name, tuple(_three_channels(square) for square, _ in found), found[0][1].patient)
+        return self.reader.read(name, content)
 
     def answer(self, files: Sequence[ReadFile]) -> list[Prediction]:
         """Classify files that were read, together; those that could not be read get their reason."""
-        readable = [file for file in files if file.error is None]
-        squares = [square for file in readable for square in file.squares]
-        answered = iter(self._answer(squares, [len(file.squares) for file in readable]))
-        return [
-            replace(next(answered), file=file.name, patient=file.patient, frames=len(file.squares))
-            if file.error is None
-            else Prediction(file.name, None, None, file.error.sentence(), reason=file.error.what)
-            for file in files
-        ]
+        return answer_readable(files, self.answers_of)
 
-    def _answer(self, squares: Sequence[NDArray[np.uint8]], counts: Sequence[int]) -> list[Prediction]:
+    def answers_of(self, squares: Sequence[NDArray[np.uint8]], counts: Sequence[int]) -> list[Prediction]:
         """Return the answer for each file, without its name, from its squares (size, size, 3), `counts` of each."""
-        if not squares:
-            return []
         runs = [self._run_some(squares[start:stop], size) for start, stop, size in pieces(len(squares))]
         raw, features = (mean_of_frames(np.concatenate(rows), counts) for rows in zip(*runs, strict=True))
         calibrated = self.answers.calibrated(raw)
@@ -300,7 +231,7 @@ def read_rgb_squares(
         UnreadableImage: the image cannot be read.
     """
     for square, _ in read_squares(content, name, size, fit, view, frame):
-        yield _three_channels(square)
+        yield three_channels(square)
 
 
 def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[np.uint8]:
@@ -310,10 +241,6 @@ def read_rgb_square(content: bytes, name: str, size: int, fit: str) -> NDArray[n
         UnreadableImage: the image cannot be read.
     """
     return next(read_rgb_squares(content, name, size, fit))
-
-
-def _three_channels(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
 
 
 def mean_of_frames(rows: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:

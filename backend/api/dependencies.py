@@ -22,6 +22,7 @@ from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
 from backend.metrics import Metrics
+from backend.model_process import ModelProcess
 from backend.problems import not_found
 from backend.serving import PredictorCache
 from backend.settings import Settings
@@ -41,6 +42,7 @@ class Parts:
     supervisor: Supervisor
     devices: Devices
     backbones: BackboneRegistry
+    networks: ModelProcess
     predictors: PredictorCache
     estimates: Estimator
     uploads: Uploads
@@ -52,7 +54,10 @@ class Parts:
     audit: Audit
 
 
-def get_parts(request: Request) -> Parts:
+# Of those that only look something up, none is run in a thread: changing threads costs more than they do.
+
+
+async def get_parts(request: Request) -> Parts:
     """Return the parts of the server that answers this request."""
     parts: Parts = request.app.state.parts
     return parts
@@ -70,42 +75,42 @@ def get_session(parts: PartsDep) -> Iterator[Session]:
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
-def get_storage(parts: PartsDep) -> Storage:
+async def get_storage(parts: PartsDep) -> Storage:
     """Return the server's part of this name."""
     return parts.storage
 
 
-def get_intake(parts: PartsDep) -> Intake:
+async def get_intake(parts: PartsDep) -> Intake:
     """Return the server's part of this name."""
     return parts.intake
 
 
-def get_supervisor(parts: PartsDep) -> Supervisor:
+async def get_supervisor(parts: PartsDep) -> Supervisor:
     """Return the server's part of this name."""
     return parts.supervisor
 
 
-def get_backbones(parts: PartsDep) -> BackboneRegistry:
+async def get_backbones(parts: PartsDep) -> BackboneRegistry:
     """Return the server's part of this name."""
     return parts.backbones
 
 
-def get_predictors(parts: PartsDep) -> PredictorCache:
+async def get_predictors(parts: PartsDep) -> PredictorCache:
     """Return the server's part of this name."""
     return parts.predictors
 
 
-def get_devices(parts: PartsDep) -> Devices:
+async def get_devices(parts: PartsDep) -> Devices:
     """Return the server's part of this name."""
     return parts.devices
 
 
-def get_uploads(parts: PartsDep) -> Uploads:
+async def get_uploads(parts: PartsDep) -> Uploads:
     """Return the server's part of this name."""
     return parts.uploads
 
 
-def get_batches(parts: PartsDep) -> Batches:
+async def get_batches(parts: PartsDep) -> Batches:
     """Return the server's part of this name."""
     return parts.batches
 

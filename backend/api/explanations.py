@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend import model_process
 from backend.api.dependencies import Parts, PartsDep
 from backend.api.models import find_model
 from backend.api.schemas import PROBLEMS, upload_body
@@ -20,6 +21,7 @@ from wara.errors import InputError
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
+REST_S = 300.0
 _ADAPTED = ("wara", "tiny-wara", "lora")
 
 
@@ -76,10 +78,6 @@ async def explain(
 
 
 def _explain(parts: Parts, model: Model, files: list[StoredFile], cls: str | None, theme: str) -> ExplanationOut:
-    from wara.analysis.explain import Explainer
-    from wara.analysis.explanation_figure import draw_explanation
-    from wara.analysis.style import to_png
-
     if model.method not in _ADAPTED:
         raise RequestRefused(
             409,
@@ -93,12 +91,22 @@ def _explain(parts: Parts, model: Model, files: list[StoredFile], cls: str | Non
             "An explanation takes one image", seen=f"{len(files)} files", remedy="Send one image in the field 'file'.",
             code="one-image",
         )  # fmt: skip
-    run = parts.storage.folder("models", model.id)
-    predictor = parts.predictors.get(model.id, run, model.backbone_spec)
-    found = Explainer(predictor).explain(files[0].path.read_bytes(), files[0].name, target=cls)
+    # In a process of its own, so that answers need not wait for it, and that is gone when nobody asks any more.
+    networks = model_process.shared("explanations", 1, REST_S)
     themes = ("light", "dark") if theme == "both" else (theme,)
-    figures = {}
-    for name in themes:
-        picture = to_png(draw_explanation(found, theme="dark" if name == "dark" else "light"), 1.6)
-        figures[name] = f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
-    return ExplanationOut(model_id=model.id, figures=figures, **found.to_json())
+    order = {
+        "task": "explain",
+        "run": str(parts.storage.folder("models", model.id)),
+        "backbone": model.backbone_spec,
+        "device": parts.settings.device.partition(":")[0],
+        "name": files[0].name,
+        "target": cls,
+        "themes": themes,
+    }
+    head, pictures = networks.ask(order, [files[0].read()])
+    figures, start = {}, 0
+    for name, size in zip(themes, head["sizes"], strict=True):
+        picture = base64.b64encode(pictures[start : start + size]).decode("ascii")
+        figures[name] = f"data:image/png;base64,{picture}"
+        start += size
+    return ExplanationOut(model_id=model.id, figures=figures, **head["explanation"])

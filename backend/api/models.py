@@ -8,7 +8,7 @@ import io
 import itertools
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.accounts.access import standing, visible
+from backend.acting import acting
 from backend.addresses import address
 from backend.api.dependencies import ModelDep, Parts, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import (
@@ -34,6 +35,7 @@ from backend.api.schemas import (
 from backend.db import Model
 from backend.importing import import_model
 from backend.incoming import StoredFile
+from backend.model_process import ServedModel
 from backend.packing import zip_stream
 from backend.problems import not_found
 from backend.uploads import receive
@@ -42,10 +44,8 @@ from wara.data.sources import open_source
 from wara.errors import InputError
 from wara.evaluation.choices import SEPARATOR
 from wara.imaging.deidentify import safely_named
+from wara.predictions import Prediction
 from wara.training.outputs import read_card_page
-
-if TYPE_CHECKING:
-    from wara.inference import Prediction, Predictor
 
 SHOWN_PASSED_OVER = 20
 HELD_BYTES = 256 * 1024  # a request of one image, that needs no folder of its own
@@ -187,11 +187,20 @@ async def predict(
     format: Annotated[Literal["json", "csv"], Query(description="csv for a table")] = "json",  # noqa: A002
 ) -> Response:
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
-    model = await run_in_threadpool(find_model, parts, model_id)
+    # Whoever sees all sees a model that is ready; its deletion would have made it go.
+    predictor = parts.predictors.ready(model_id) if acting().is_admin else None
+    model = None if predictor is not None else await run_in_threadpool(find_model, parts, model_id)
     async with parts.lanes.predictions.enter():
         with parts.storage.scratch(room=HELD_BYTES) as batch:
             await receive(request, parts.storage, batch)
-            answer = await _predict(parts, model, batch.files)
+            if not batch.files:
+                raise InputError(
+                    "No image came with the request", remedy="Choose one or more images.", code="empty-upload"
+                )
+            if model is not None:
+                predictor = await _predictor(parts, model)
+            assert predictor is not None
+            answer = await _predict(parts, predictor, batch.files)
     if format == "json":
         return Response(answer.model_dump_json(), media_type="application/json")
     return Response(
@@ -207,13 +216,15 @@ def find_model(parts: Parts, model_id: str) -> Model:
         return require_model(session, model_id)
 
 
-async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> PredictionList:
-    if not files:
-        raise InputError("No image came with the request", remedy="Choose one or more images.", code="empty-upload")
-    lane, run = parts.lanes.predictions, parts.storage.folder("models", model.id)
-    predictor = parts.predictors.ready(model.id)
-    if predictor is None:
-        predictor = await lane.run(parts.predictors.get, model.id, run, model.backbone_spec)
+async def _predictor(parts: Parts, model: Model) -> ServedModel:
+    ready = parts.predictors.ready(model.id)
+    if ready is not None:
+        return ready
+    run = parts.storage.folder("models", model.id)
+    return await parts.lanes.predictions.run(parts.predictors.get, model.id, run, model.backbone_spec)
+
+
+async def _predict(parts: Parts, predictor: ServedModel, files: list[StoredFile]) -> PredictionList:
     if len(files) == 1 and files[0].name.lower().endswith(".zip"):
         # It holds its thread for long: not one of those by which single images find their model.
         predictions = await parts.lanes.batches.run(_predict_zip, parts, predictor, files[0])
@@ -233,14 +244,14 @@ async def _predict(parts: Parts, model: Model, files: list[StoredFile]) -> Predi
         for entry in predictions
     ]
     return PredictionList(
-        model_id=model.id,
-        classes=list(model.classes),
+        model_id=predictor.id,
+        classes=list(predictor.classes),
         items=items,
         passed_over=sum(item.error is not None for item in items),
     )
 
 
-def _predict_zip(parts: Parts, predictor: Predictor, file: StoredFile) -> list[Prediction]:
+def _predict_zip(parts: Parts, predictor: ServedModel, file: StoredFile) -> list[Prediction]:
     path = file.on_disk()
     path = path.rename(path.with_name(PurePosixPath(file.name).name))
     with open_source(path) as source:

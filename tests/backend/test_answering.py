@@ -12,7 +12,7 @@ import pytest
 
 from backend.answering import AT_ONCE, WINDOW, Answering
 from wara.errors import InputError
-from wara.inference import Prediction, ReadFile
+from wara.predictions import Prediction, ReadFile
 
 SQUARE: Any = "a square"
 

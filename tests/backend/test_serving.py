@@ -14,16 +14,30 @@ from backend.serving import PredictorCache
 RUN = Path("run")
 
 
+class Model(str):
+    """Stands for a model that was loaded; notes whether its network was let go."""
+
+    def __new__(cls, name: str) -> Model:
+        made = super().__new__(cls, name)
+        made.is_gone = False
+        return made
+
+    is_gone: bool
+
+    def forget(self) -> None:
+        self.is_gone = True
+
+
 class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, run: Path, backbone: str) -> Any:
+    def __call__(self, model_id: str, run: Path, backbone: str) -> Any:
         self.loaded.append(backbone)
         assert self.gate.wait(10)
-        return backbone
+        return Model(backbone)
 
 
 def ask(cache: PredictorCache, name: str) -> Any:
@@ -40,8 +54,9 @@ def test_a_model_is_loaded_once_and_the_least_used_forgotten() -> None:
     assert cache.warm() == ["a", "b"]
     assert (cache.ready("a"), cache.ready("c")) == ("a", None)
     assert cache.warm() == ["b", "a"]
+    held = ask(cache, "a")
     cache.forget("a")
-    assert cache.warm() == ["b"]
+    assert held.is_gone and cache.warm() == ["b"]
     cache.forget("never seen")
 
 
@@ -59,7 +74,7 @@ def test_requests_at_once_load_a_model_once() -> None:
 def test_a_model_that_fails_to_load_is_tried_again() -> None:
     attempts = []
 
-    def load(run: Path, backbone: str) -> Any:
+    def load(model_id: str, run: Path, backbone: str) -> Any:
         attempts.append(backbone)
         if len(attempts) == 1:
             raise ValueError("not yet")

@@ -28,7 +28,8 @@ from wara.imports import tables
 from wara.imports.archive import ENERGY, POINT, REPORT, SCALES, RunArchive, unfit
 from wara.imports.documents import Measured, Report, StoredBackbone, StoredRecipe, like, read_document, read_options
 from wara.imports.weights import restored
-from wara.inference import Predictor, ReadFile, spec_of
+from wara.inference import Predictor, spec_of
+from wara.predictions import ReadFile
 from wara.training import outputs
 from wara.training.figures import write_curves
 from wara.training.recipe import Recipe

@@ -1,0 +1,184 @@
+"""Models in a process of their own: the same answers as here, and a process that ends costs nobody an answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from backend import decoding, model_process
+from backend.model_process import ModelFailed, ModelProcess, ServedModel
+from backend.problems import RequestRefused
+from tests.backend.support import Studio, jpeg, png, wait_until
+from wara.errors import InputError
+from wara.inference import Predictor
+
+FILES = {"a.png": png(1), "b.png": png(2, coarse=True), "c.jpg": jpeg(3), "d.png": b"no image"}
+
+# The process's own program, but that a run of one of these names does what it says.
+BROKEN = """
+import os, signal, sys, time
+from pathlib import Path
+import wara.inference_apart as apart
+real = apart.Models.answer
+def answer(self, order, body):
+    word = Path(order["run"]).name
+    if word == "KILLED-ONCE" and not Path(sys.argv[2]).exists():
+        Path(sys.argv[2]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "KILLED":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "SLOW":
+        time.sleep(0.5)
+    if word.startswith(("KILLED", "SLOW")):
+        return {"kind": "done", "pid": os.getpid()}, b""
+    return real(self, order, body)
+apart.Models.answer = answer
+sys.exit(apart.main())
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[ModelProcess]:
+    made = ModelProcess(2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelProcess]:
+    start = subprocess.Popen
+
+    def started(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", BROKEN, command[-1], str(tmp_path / "once")], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(model_process.subprocess, "Popen", started)
+    made = ModelProcess(2)
+    yield made
+    made.close()
+
+
+def run_of(trained: tuple[Studio, dict[str, Any]]) -> Path:
+    studio, job = trained
+    folder: Path = studio.http.app.state.parts.storage.folder("models", job["model_id"])
+    return folder
+
+
+def served(process: ModelProcess, run: Path) -> ServedModel:
+    return ServedModel(process, "m", run, "", "cpu", decoding.shared().squares)
+
+
+def order(word: str) -> dict[str, Any]:
+    return {"task": "load", "run": f"/nowhere/{word}", "backbone": "embedded", "device": "cpu"}
+
+
+def test_answers_are_those_of_the_library(process: ModelProcess, trained: tuple[Studio, dict[str, Any]]) -> None:
+    run = run_of(trained)
+    model, here = served(process, run), Predictor.load(run, device="cpu")
+    assert model.classes == here.classes and model.threshold == here.answers.threshold
+    assert model.answer([model.read(*file) for file in FILES.items()]) == here.predict(FILES.items())
+    assert model.answer([model.read("d.png", FILES["d.png"])])[0].error
+    first = process.pid()
+    model.forget()
+    assert model.answer([model.read("a.png", FILES["a.png"])])[0].label and process.pid() == first
+
+
+def test_what_the_library_refuses_is_refused_in_its_words(process: ModelProcess, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as here:
+        Predictor.load(tmp_path / "no run")
+    with pytest.raises(InputError) as there:
+        served(process, tmp_path / "no run")
+    assert (there.value.sentence(), there.value.code) == (here.value.sentence(), here.value.code)
+
+
+def test_a_process_that_was_killed_meanwhile_is_replaced(
+    process: ModelProcess, trained: tuple[Studio, dict[str, Any]]
+) -> None:
+    model = served(process, run_of(trained))
+    file = model.read("a.png", FILES["a.png"])
+    before, first = model.answer([file]), process.pid()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    assert model.answer([file]) == before
+    assert process.pid() not in (first, None)
+
+
+def test_an_order_over_which_the_process_ends_is_tried_once_more(broken: ModelProcess) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(broken.ask, order("SLOW")) for _ in range(3)]
+        time.sleep(0.1)
+        assert broken.ask(order("KILLED-ONCE"))[0]["kind"] == "done"
+        assert all(other.result(20)[0]["kind"] == "done" for other in others)
+
+
+def test_an_order_that_always_ends_the_process_is_refused_and_the_next_one_works(
+    broken: ModelProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        broken.ask(order("KILLED"))
+    assert (refused.value.status, refused.value.code) == (503, "model-ended")
+    assert caplog.text.count("ended with -9") == 2
+    assert broken.ask(order("SLOW"))[0]["kind"] == "done"
+
+
+def test_an_order_that_ends_each_process_costs_the_others_nothing(broken: ModelProcess) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(broken.ask, order("SLOW")) for _ in range(3)]
+        time.sleep(0.1)
+        with pytest.raises(RequestRefused):
+            broken.ask(order("KILLED"))
+        assert all(other.result(60)[0]["kind"] == "done" for other in others)
+
+
+def test_an_error_that_nobody_foresaw_says_where_it_was_and_ends_nothing(broken: ModelProcess) -> None:
+    with pytest.raises(ModelFailed, match="inference_apart"):
+        broken.ask(order("any") | {"task": "nonsense"})
+    assert broken.ask(order("SLOW"))[0]["kind"] == "done"
+
+
+def test_it_rests_when_nobody_asks_and_starts_again(broken: ModelProcess) -> None:
+    resting = ModelProcess(1, rest_s=0.2)
+    pid = resting.ask(order("SLOW"))[0]["pid"]
+    wait_until(lambda: resting.pid() is None)
+    wait_until(lambda: not psutil.pid_exists(pid))
+    again = resting.ask(order("SLOW"))[0]["pid"]
+    assert again != pid
+    resting.close()
+
+
+def test_it_ends_with_its_server(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from backend.model_process import ModelProcess; made = ModelProcess(1); made.start();"
+        "print(made.pid(), flush=True); sys.stdin.read()"
+    )
+    server = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    child = int(server.stdout.readline())
+    server.kill()
+    server.communicate()
+    wait_until(lambda: not psutil.pid_exists(child), 60)
+
+
+def test_orders_of_many_threads_each_get_their_own_answer(broken: ModelProcess) -> None:
+    pids: set[int] = set()
+    found = threading.Lock()
+
+    def ask() -> None:
+        pid = broken.ask(order("SLOW"), [bytes(1 << 21)])[0]["pid"]
+        with found:
+            pids.add(pid)
+
+    with ThreadPoolExecutor(6) as pool:
+        for asked in [pool.submit(ask) for _ in range(6)]:
+            asked.result(30)
+    assert len(pids) == 1
