@@ -124,7 +124,7 @@ def _assemble(settings: Settings) -> Parts:
     metrics, lanes = Metrics(), Lanes()
     answering = Answering(readers=max(2, (os.cpu_count() or 2) - 2), seen=metrics.batch)
     metrics.registry.register(
-        State(supervisor.counts, lambda: answering.waiting, lanes, storage.free_mb, devices.known)
+        State(supervisor.counts, lambda: answering.waiting, lanes, storage.free_mb, devices.known, networks.pid)
     )
     return Parts(
         settings=settings,

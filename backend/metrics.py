@@ -60,9 +60,10 @@ class State(Collector):
         lanes: Lanes,
         disk_free_mb: Callable[[], float],
         devices: Callable[[], tuple[Device, ...] | None],
+        models: Callable[[], int | None],
     ) -> None:
         self._jobs, self._waiting, self._lanes = jobs, waiting, lanes
-        self._disk_free_mb, self._devices = disk_free_mb, devices
+        self._disk_free_mb, self._devices, self._models = disk_free_mb, devices, models
 
     def collect(self) -> Iterable[Metric]:
         """Look everything up."""
@@ -78,6 +79,8 @@ class State(Collector):
             refused.add_metric([lane.name], lane.refused)
         yield from (inside, refused)
         yield GaugeMetricFamily("wara_disk_free_bytes", "Free space of the data folder", self._disk_free_mb() * 2**20)
+        held = "Memory of the process that holds the models; 0 while there is none"
+        yield GaugeMetricFamily("wara_models_resident_memory_bytes", held, _resident(self._models()))
         yield from self._memory()
 
     def _memory(self) -> Iterable[Metric]:
@@ -96,3 +99,10 @@ class State(Collector):
             free.add_metric([device.name], left)
             total.add_metric([device.name], whole)
         yield from (free, total)
+
+
+def _resident(pid: int | None) -> int:
+    try:
+        return 0 if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:  # it ended at this moment
+        return 0

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from benchmarks.processes import ROOT, memory_mb
 
@@ -20,6 +21,9 @@ import sys, backend.__main__, backend.main
 backend.main.WARM_UP_AFTER_S = 1e6
 sys.exit(backend.__main__.main())
 """
+
+# Of the server, in processes of their own.
+PARTS = {"wara.inference_apart", "wara.data.apart"}
 
 
 class Server:
@@ -33,9 +37,18 @@ class Server:
         """Return ``VmRSS`` (now) or ``VmHWM`` (the most since the last reset) in MiB."""
         return memory_mb(self.process.pid, field)
 
+    def all_memory_mb(self, field: str) -> float:
+        """Return the same of the server and the processes that hold its models and decode, added up; no trainings."""
+        return sum(memory_mb(pid, field) for pid in self._all())
+
     def forget_peak(self) -> None:
         """Begin the measurement of the peak anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        for pid in self._all():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _all(self) -> list[int]:
+        children = psutil.Process(self.process.pid).children()
+        return [self.process.pid, *(child.pid for child in children if PARTS & set(child.cmdline()))]
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def test_requests_images_jobs_memory_and_disk_are_counted(trained: tuple[Studio,
     assert after["wara_disk_free_bytes", frozenset[tuple[str, str]]()] > 0
     assert any(name == "wara_device_memory_free_bytes" and value > 0 for (name, _), value in after.items())
     assert after["process_resident_memory_bytes", frozenset[tuple[str, str]]()] > 0
+    assert after["wara_models_resident_memory_bytes", frozenset[tuple[str, str]]()] > 0
 
 
 def test_neither_names_nor_ids_are_in_the_figures(trained: tuple[Studio, dict[str, Any]]) -> None:

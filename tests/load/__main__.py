@@ -68,7 +68,7 @@ def main() -> int:
 
         def watch() -> None:
             while not over.wait(WATCHED_EVERY_S):
-                memory.append(server.memory_mb("VmRSS"))
+                memory.append(server.all_memory_mb("VmRSS"))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
