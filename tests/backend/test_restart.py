@@ -160,7 +160,7 @@ def test_a_client_that_goes_away_leaves_nothing(server: Server) -> None:
     )
     with socket.create_connection(address) as connection:
         connection.sendall(head.encode() + bytes(3_000_000))
-        wait_until(lambda: list(server.folder.glob("scratch/*/incoming/*/1")))
+        wait_until(lambda: list(server.folder.glob("scratch/*/1")))
     wait_until(lambda: studio.http.get(f"{API}/datasets").json()["items"] == [])
     wait_until(lambda: list((server.folder / "staging").iterdir()) == [])
     assert "Traceback" not in server.log()

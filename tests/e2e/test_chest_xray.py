@@ -51,7 +51,7 @@ def test_a_folder_of_chest_xrays_is_learned_and_new_ones_are_classified(
     expect(studio.page.locator("#studio-notice")).not_to_contain_text("pretrained")
 
     studio.go("train")
-    studio.start(method="wara", preset="quick", backbone="deit_tiny_patch16_224 (weights file)")
+    studio.start(method="wara", preset="quick", epochs="4", backbone="deit_tiny_patch16_224 (weights file)")
     expect(studio.job("running").locator(".chart")).to_have_count(2, timeout=TRAINING_MS)
     studio.page.reload()
     expect(studio.job("running")).to_contain_text("chest_xray")
