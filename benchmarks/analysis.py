@@ -3,7 +3,8 @@
     python -m benchmarks.analysis [--quick] [--images N] [--backbone SPEC] [--json FILE]
 
 A WaRA model is trained for one pass on drawn images. In every round, in turn and in the same precision: the forward
-passes alone on images that lie in memory; the same with the analysis measured; measured and drawn; and, as a process
+passes alone on images that lie in memory, as timm and PEFT compute them under autocast; ours with the analysis
+measured, by the short ways that our passes take; measured and drawn; and, as a process
 of its own with all that comes to it (imports, decoding, the scales of each class, their check), ``python -m wara
 analyse``.
 """
@@ -52,7 +53,8 @@ class Sides:
 
     def measured(self) -> dict[str, dict[str, object]]:
         """The analysis over the same images, without its figures."""
-        found = study.measure(self.predictor.model, self._stream(), self.predictor.classes, context=self._precision())
+        model, classes = self.predictor.model, self.predictor.classes
+        found = study.measure(model, self._stream(), classes, precision=self.predictor.recipe["precision"])
         assert found is not None  # the model has adapted layers
         return found
 

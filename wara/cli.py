@@ -267,7 +267,6 @@ def analyse(
     from wara.analysis.singular_spectrum import singular_spectrum
     from wara.data.mapping import kept_mapping
     from wara.inference import Predictor
-    from wara.training.device import autocast
 
     predictor = Predictor.load(run, device=device, backbone=backbone)
     _require_adapter(predictor.model, run)
@@ -281,8 +280,8 @@ def analyse(
         mapping = kept_mapping(run) if labels is None else None
         progress = partial(view.progress, "Analysing")
         batches = labelled_batches(predictor, data, labels, progress, mapping=mapping)
-        context = autocast(predictor.device, predictor.recipe["precision"])
-        measured = study.measure(predictor.model, batches, predictor.classes, context=context)
+        precision = predictor.recipe["precision"]
+        measured = study.measure(predictor.model, batches, predictor.classes, precision=precision)
         assert measured is not None  # there are adapted layers
         files = study.write(out, measured, compare=other)
         batches = labelled_batches(predictor, data, labels, partial(view.progress, "Explaining"), mapping=mapping)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from wara.analysis.singular_spectrum import singular_spectrum
 from wara.analysis.style import to_png
 from wara.analysis.subband_energy import SubbandEnergy
 from wara.errors import InputError
+from wara.training.device import autocast
+from wara.training.lean import lean
+from wara.training.shares import number_of
 from wara.tuner import adapted_layers
 
 ENERGY, SPECTRUM, CLASS_SCALES = "subband_energy", "singular_spectrum", "class_scales"
@@ -31,7 +33,7 @@ def measure(
     batches: Iterable[Batch],
     classes: tuple[str, ...],
     *,
-    context: AbstractContextManager[object] | None = None,
+    precision: str = "float32",
 ) -> dict[str, dict[str, Any]] | None:
     """Return the data of both analyses by name, or None for a model without adapted layers.
 
@@ -39,13 +41,21 @@ def measure(
         model: a trained model.
         batches: (images (b, 3, S, S), class indices (b,)), streamed; what else a batch holds is passed over.
         classes: names of the classes.
-        context: the precision in which the model runs.
+        precision: of the forward passes, ``"auto"``, ``"float32"`` or ``"bfloat16"``.
     """
     if not adapted_layers(model):
         return None
-    with SubbandEnergy(model, classes) as energy, context or nullcontext():
+    device = next(model.parameters()).device
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        with autocast(device, precision):
+            output: torch.Tensor = model(images)
+        return output
+
+    with SubbandEnergy(model, classes) as energy, lean(model, device, precision):
+        shares = number_of(model, device)
         for images, targets, *_ in batches:
-            energy.add(images, targets)
+            energy.add(images, targets, run=run, shares=shares)
     return {ENERGY: energy.result(), SPECTRUM: singular_spectrum(model)}
 
 

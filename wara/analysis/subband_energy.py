@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -14,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from wara.analysis.bands import order_bands
 from wara.analysis.layers import method_of, patch_size_of
+from wara.training.shares import at_once, cut
 from wara.tuner import AdaptedLayer, AdapterError, SubbandTransform, adapted_layers
 from wara.tuner.grid import declared_grid
 from wara.tuner.layer import SubbandLayer
@@ -48,7 +51,13 @@ class _Probe:
         module = layer.module
         self.has_activation = isinstance(module, SubbandLayer) and module.activation[layer.adapter] != "none"
         self.gains = None if layer.gains is None else self.of_band @ layer.gains.float()  # (C, r)
-        self.measured: list[Tensor] = []
+        self._of_thread = threading.local()
+
+    @property
+    def measured(self) -> list[Tensor]:
+        """What passes of this thread have left, (B, 2, S) each."""
+        found: list[Tensor] = self._of_thread.__dict__.setdefault("measured", [])
+        return found
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Forward pre-hook: keep the energies (B, 2, S) of the tokens and of the update; B counts windows too."""
@@ -179,12 +188,21 @@ class SubbandEnergy:
         self._handles = []
         self._model.train(self._was_training)
 
-    def add(self, images: Tensor, labels: Tensor | Sequence[int]) -> Tensor:
+    def add(
+        self,
+        images: Tensor,
+        labels: Tensor | Sequence[int],
+        *,
+        run: Callable[[Tensor], Tensor] | None = None,
+        shares: int = 1,
+    ) -> Tensor:
         """Run a batch through the model and count its energies.
 
         Args:
             images: (B, 3, height, width), as the model takes them.
             labels: (B,) class of each image, in ``range(len(classes))``.
+            run: runs the model, where that takes a context of its own (a thread has its own autocast).
+            shares: parts that the batch is computed in at once, see `wara.training.shares.number_of`.
 
         Returns:
             The model's output, so that one pass can predict and measure.
@@ -200,23 +218,33 @@ class SubbandEnergy:
             raise ValueError(f"labels of shape {tuple(index.shape)} for {len(images)} images")
         if len(index) and not (0 <= int(index.min()) <= int(index.max()) < len(self.classes)):
             raise ValueError(f"labels {int(index.min())} to {int(index.max())} for {len(self.classes)} classes")
+        outputs, energies = zip(*at_once(partial(self._pass, run or self._model), cut(shares, images)), strict=True)
+        # One after the other, in their order, so that the same images give the same bits.
+        for of_share, some in zip(energies, index.tensor_split(len(energies)), strict=True):
+            for position, energy in of_share:
+                self._sums[:, :, position].index_add_(0, some, energy)
+        for label in index.tolist():
+            self._counts[label] += 1
+        return torch.cat(outputs)
+
+    def _pass(self, run: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+        """Return the model's output, and energies (B, 2, S) with the place of their layer."""
         for probe in self._probes:
             probe.measured.clear()
+        found = []
         with torch.inference_mode():
-            output: Tensor = self._model(images)
+            output = run(images)
             for position, probe in enumerate(self._probes):
                 columns = [self._bands.index(band) for band in probe.bands]
                 for measured in probe.measured:  # (B, 2, S); once unless the model calls a layer again
-                    energy = torch.zeros(len(index), len(KINDS), len(self._bands), dtype=torch.float64)
+                    energy = torch.zeros(len(images), len(KINDS), len(self._bands), dtype=torch.float64)
                     # Windows stand image after image.
-                    windows = len(measured) // max(1, len(index))
-                    of_image = measured.reshape(len(index), windows, *measured.shape[1:]).sum(dim=1)
+                    windows = len(measured) // max(1, len(images))
+                    of_image = measured.reshape(len(images), windows, *measured.shape[1:]).sum(dim=1)
                     energy[:, :, columns] = of_image.cpu().double()
-                    self._sums[:, :, position].index_add_(0, index, energy)
+                    found.append((position, energy))
                 probe.measured.clear()
-        for label in index.tolist():
-            self._counts[label] += 1
-        return output
+        return output, found
 
     def result(self) -> dict[str, Any]:
         """Return what was measured, as JSON-able plain values.

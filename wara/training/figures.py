@@ -16,7 +16,7 @@ from wara.evaluation.curve_figures import draw_curves, draw_reliability
 from wara.evaluation.curves import all_curves
 from wara.evaluation.figures import draw_confusion, draw_history
 from wara.evaluation.predictions import Predictions
-from wara.training.device import autocast, set_fused_attention
+from wara.training.device import set_fused_attention
 
 _MOST_REPLICATES = 500  # behind the bands, which are drawn and not read off
 # Which scales each class used takes forward and backward passes, so at the end of a training few images must do.
@@ -42,7 +42,7 @@ def write_figures(
     (folder / "confusion.png").write_bytes(to_png(draw_confusion(metrics["test"], classes)))
     model.eval()
     set_fused_attention(model, batches.device, training=False)
-    measured = study.measure(model, batches.evaluation(), classes, context=autocast(batches.device, precision))
+    measured = study.measure(model, batches.evaluation(), classes, precision=precision)
     if measured is not None:
         study.write(folder, measured)
         per_class = max(2, _CLASS_SCALES_IMAGES // len(classes))

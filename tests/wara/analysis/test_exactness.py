@@ -76,6 +76,17 @@ def test_a_stream_is_consumed_once_and_each_batch_as_it_comes(make_model):
     assert numbers(found[ENERGY]) == pytest.approx(numbers(expected), rel=2e-5, abs=1e-7)
 
 
+def test_the_short_ways_of_bfloat16_give_the_same_fractions_to_a_thousandth(make_model):
+    model = make_model(WaraConfig(r=4))
+    images, labels = images_and_labels(8, 64)
+    exact, short = (
+        measure(model, [(images, labels)], tuple(CLASSES), precision=precision)[ENERGY]["overall"]
+        for precision in ("float32", "bfloat16")
+    )
+    for kind in ("tokens", "update"):
+        assert np.array(short[kind]) == pytest.approx(np.array(exact[kind]), abs=2e-3)
+
+
 def test_what_is_kept_does_not_grow_with_the_images(make_model):
     model = make_model(WaraConfig(r=4))
     images, labels = images_and_labels(2, 64)

@@ -173,6 +173,22 @@ def test_bf16_autocast_gives_the_same_fractions_to_a_thousandth(make_model):
         assert np.array(results[1][kind]) == pytest.approx(np.array(results[0][kind]), abs=2e-3)
 
 
+def test_a_batch_in_shares_has_the_energies_of_the_whole_and_the_same_bits_each_time(make_model):
+    model = make_model(WaraConfig(r=4))
+    images, labels = images_and_labels(9, 64)
+    found, outputs = [], []
+    for shares in (1, 2, 2):
+        with SubbandEnergy(model, CLASSES) as energy:
+            outputs.append(energy.add(images, labels, shares=shares))
+        found.append(energy.result())
+    assert found[1] == found[2] and torch.equal(outputs[1], outputs[2])
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-5)
+    for kind in ("tokens", "update"):
+        for name in CLASSES:
+            whole, shared = (torch.tensor(data["per_class"][name][kind]) for data in found[:2])
+            assert torch.allclose(whole, shared, atol=1e-6)
+
+
 def test_patch_size_is_read_from_the_model_and_can_be_given(make_model):
     model = make_model(WaraConfig(r=2), patch_size=8)
     with SubbandEnergy(model, CLASSES) as energy:
