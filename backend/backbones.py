@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 from backend.db import Backbone, Database
 from backend.incoming import StoredFile
+from backend.model_process import ModelProcess
 from backend.settings import Settings
 from backend.storage import Storage
 from wara.backbone_choices import BackboneInfo, hub_allowed, list_backbones
@@ -110,16 +112,13 @@ class BackboneRegistry:
         return self.resolve(f"{name}:{target}")
 
 
-def check_fits(offer: Offer, recipe: Recipe) -> None:
+def check_fits(networks: ModelProcess, offer: Offer, recipe: Recipe) -> None:
     """Refuse options that the backbone's layers do not allow, such as a rank larger than they are.
 
     Raises:
         InputError: what does not fit.
     """
-    from wara.backbones import outline_backbone
-    from wara.training.methods import build
-
-    build(outline_backbone(offer.info.name, image_size=recipe.image_size), recipe)
+    networks.ask({"task": "fits", "name": offer.info.name, "recipe": dataclasses.asdict(recipe)})
 
 
 def _of_hub(name: str) -> Offer | None:

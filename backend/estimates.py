@@ -16,7 +16,7 @@ from backend.problems import RequestRefused
 from backend.settings import Settings
 
 if TYPE_CHECKING:
-    from wara.training.estimate import WarmUp
+    from wara.training.forecast import WarmUp
     from wara.training.recipe import Recipe
 
 COMMAND = (sys.executable, "-m", "wara.training.estimate")
@@ -64,7 +64,7 @@ class Estimator:
             return self._known[key]
 
     def _measured(self, recipe: Recipe, num_classes: int) -> WarmUp:
-        from wara.training.estimate import WarmUp
+        from wara.training.forecast import WarmUp
 
         if self._running():
             raise RequestRefused(

@@ -263,7 +263,7 @@ def analyse(
     from wara.analysis import study
     from wara.analysis.class_scales_figure import read_class_scales
     from wara.analysis.images import labelled_batches
-    from wara.analysis.randomisation import read_randomisation
+    from wara.analysis.reading import read_randomisation
     from wara.analysis.singular_spectrum import singular_spectrum
     from wara.data.mapping import kept_mapping
     from wara.inference import Predictor

@@ -24,9 +24,12 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from wara.backbones import outline_backbone
 from wara.errors import InputError
 from wara.inference import Predictor
 from wara.messages import Message, failure, read_message, refusal, standard_streams, write_message
+from wara.training.methods import build
+from wara.training.recipe import Recipe
 
 
 class Models:
@@ -44,8 +47,8 @@ class Models:
         """Return what comes of an order, of the kind "done"; what cannot be is "refused" or has "failed".
 
         Args:
-            order: the ``task`` ("load", "forget", "answer" or "explain") with what it needs; ``run``, ``backbone`` and
-                ``device`` name the model.
+            order: the ``task`` with what it needs: "load", "forget", "answer" and "explain" for a model, named by
+                ``run``, ``backbone`` and ``device``; "fits" for a recipe on a backbone that is not here yet.
             body: the squares of all files (n, size, size, 3) uint8 for "answer", an image file for "explain".
         """
         try:
@@ -80,6 +83,11 @@ class Models:
 
     def _forget(self, order: dict[str, Any], body: bytes) -> Message:
         self._loaded.pop(order["run"], None)
+        return {}, b""
+
+    def _fits(self, order: dict[str, Any], body: bytes) -> Message:
+        recipe = Recipe(**order["recipe"])
+        build(outline_backbone(order["name"], image_size=recipe.image_size), recipe)
         return {}, b""
 
     def _answer(self, order: dict[str, Any], body: bytes) -> Message:

@@ -96,7 +96,7 @@ def class_scales(model: ModelDep, storage: StorageDep) -> dict[str, Any]:
     `reading` says in plain words what the figure shows, and whether the maps were checked by shuffled weights.
     """
     from wara.analysis.class_scales_figure import read_class_scales
-    from wara.analysis.randomisation import read_randomisation
+    from wara.analysis.reading import read_randomisation
 
     data = _class_scales(storage, model)
     checked = f" {read_randomisation(data['check'])}" if data.get("check") else ""

@@ -22,7 +22,7 @@ def estimate_job(
 
     The first answer for a kind of order takes some ten seconds, later ones none. 409 while a training runs.
     """
-    from wara.training.estimate import estimate, fits
+    from wara.training.forecast import estimate, fits
 
     dataset = require_dataset(session, order.dataset_id)
     catalogue = intake.catalogue(dataset)

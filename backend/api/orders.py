@@ -38,5 +38,5 @@ def checked_recipe(order: JobIn, offer: Offer, parts: Parts) -> Recipe:
             remedy=f"Leave the device out, or use {' or '.join(offered)}.",
             code="recipe-device",
         )
-    check_fits(offer, recipe)
+    check_fits(parts.networks, offer, recipe)
     return recipe

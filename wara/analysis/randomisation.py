@@ -77,23 +77,6 @@ def randomisation_test(
     return found
 
 
-def read_randomisation(found: dict[str, Any]) -> str:
-    """Say in one plain sentence whether the maps depend on what was learned."""
-    last = found["stages"][-1]["correlation"]
-    nearby = found["nearby"]
-    if last is None or nearby is None:
-        return "Whether the maps depend on what was learned could not be checked: they are empty."
-    if last < 0.5 * nearby:
-        verdict = "the maps show what was learned, not only what is in the picture"
-    else:
-        verdict = "the maps follow the picture more than what was learned, so trust them little"
-    return (
-        f"Checked on {found['images']} images: with the trained weights shuffled the maps agree with the real ones by "
-        f"{last:.2f}, with a hardly changed image by {nearby:.2f} (1 is the same order of all cells, 0 is chance); "
-        f"{verdict}."
-    )
-
-
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> float | None:
     """Return the rank correlation of two arrays of one shape, ties at their mean rank; None if one is constant."""
     a, b = _ranks(first.ravel()), _ranks(second.ravel())

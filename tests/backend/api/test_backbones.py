@@ -120,10 +120,10 @@ def test_where_the_hub_may_be_asked_any_of_its_transformers_can_be_chosen(
         if code is None:
             offer = parts.backbones.resolve(name)
             assert (offer.id, offer.info.spec, offer.info.source) == (name, name, "hub")
-            check_fits(offer, Recipe.from_preset(backbone=name))
+            check_fits(parts.networks, offer, Recipe.from_preset(backbone=name))
             return
         with pytest.raises(InputError) as caught:
-            check_fits(parts.backbones.resolve(name), Recipe.from_preset(backbone=name))
+            check_fits(parts.networks, parts.backbones.resolve(name), Recipe.from_preset(backbone=name))
         assert caught.value.code == code
 
 

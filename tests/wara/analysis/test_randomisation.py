@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from wara.analysis.randomisation import randomisation_test, read_randomisation, spearman
+from wara.analysis.randomisation import randomisation_test, spearman
+from wara.analysis.reading import read_randomisation
 
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])

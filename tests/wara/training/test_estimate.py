@@ -11,7 +11,8 @@ import torch
 
 from tests.wara.support import small_recipe
 from wara.errors import InputError
-from wara.training.estimate import WarmUp, available_memory_mb, estimate, fits, measure
+from wara.training.estimate import available_memory_mb, measure
+from wara.training.forecast import WarmUp, estimate, fits
 from wara.training.recipe import PRESETS, Recipe
 
 
