@@ -22,7 +22,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
-        self.read_now = self.most_read = 0
+        self.read_now = self.most_read = self.handed = 0
         self.gate = threading.Event()
         self.gate.set()
         self._lock = threading.Lock()
@@ -38,6 +38,8 @@ class Echo:
         return ReadFile(name, (SQUARE,) * (content.count(b"|") + 1), content.decode())
 
     def answer(self, files: Sequence[ReadFile]) -> list[Prediction]:
+        with self._lock:
+            self.handed += len(files)
         assert self.gate.wait(10)
         self.batches.append([file.name for file in files])
         with self._lock:
@@ -83,6 +85,30 @@ def test_single_images_of_many_requests_share_batches_and_each_gets_its_own(answ
     assert asyncio.run(many()) == [str(number) for number in range(60)]
     assert len(model.batches) <= 4
     assert max(len(batch) for batch in model.batches) == AT_ONCE
+
+
+@pytest.mark.parametrize(("files", "handed"), [(1 + AT_ONCE, 1 + AT_ONCE), (AT_ONCE, 1)])
+def test_a_full_batch_goes_ahead_while_another_is_computed_and_one_that_is_not_waits(
+    answering: Answering, files: int, handed: int
+) -> None:
+    model = Echo()
+    model.gate.clear()
+
+    async def many() -> int:
+        first = asyncio.create_task(answering.answer(model, given(b"x")))
+        while not model.handed:
+            await asyncio.sleep(0.01)
+        others = [asyncio.create_task(answering.answer(model, given(b"y"))) for _ in range(files - 1)]
+        while model.read_now < files:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        seen = model.handed
+        model.gate.set()
+        await asyncio.gather(first, *others)
+        return seen
+
+    assert asyncio.run(many()) == handed
+    assert model.handed == files
 
 
 def test_a_request_of_thousands_has_few_files_in_memory_and_lets_others_in_between(answering: Answering) -> None:
