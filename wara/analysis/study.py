@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from wara.analysis.class_scales import Batch, ClassScales
@@ -116,18 +118,19 @@ def write(folder: Path, measured: dict[str, dict[str, Any]], *, compare: dict[st
         path.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
         files.append(path)
     energy, spectrum = measured[ENERGY], measured[SPECTRUM]
-    figures = {
-        f"{ENERGY}.png": draw_subband_energy(energy),
-        f"{ENERGY}_tokens.png": draw_subband_energy(energy, of="tokens"),
-        f"{SPECTRUM}.png": draw_singular_spectrum(spectrum, compare=compare),
+    # Drawn one after the other: of a hundred classes all together would take a gigabyte.
+    figures: dict[str, Callable[[], Figure]] = {
+        f"{ENERGY}.png": partial(draw_subband_energy, energy),
+        f"{ENERGY}_tokens.png": partial(draw_subband_energy, energy, of="tokens"),
+        f"{SPECTRUM}.png": partial(draw_singular_spectrum, spectrum, compare=compare),
     }
     if len(class_ratios(energy)) > 1:
-        figures[f"{ENERGY}_classes.png"] = draw_classes(energy)
+        figures[f"{ENERGY}_classes.png"] = partial(draw_classes, energy)
     for index, name in enumerate(energy["classes"], start=1):
         # Numbered, since a class may be called anything; the figure's title says its name.
-        figures[f"{ENERGY}_class_{index}.png"] = draw_subband_energy(energy, cls=name)
-    for file, figure in figures.items():
+        figures[f"{ENERGY}_class_{index}.png"] = partial(draw_subband_energy, energy, cls=name)
+    for file, draw in figures.items():
         path = folder / file
-        path.write_bytes(to_png(figure))
+        path.write_bytes(to_png(draw()))
         files.append(path)
     return files
