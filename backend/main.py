@@ -33,8 +33,9 @@ from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
 from backend.metrics import CONTENT_TYPE, Metrics, State
-from backend.model_process import ModelProcess, ServedModel
+from backend.model_process import ModelProcess
 from backend.proxies import FromProxies
+from backend.served_model import ServedModel
 from backend.serving import PredictorCache
 from backend.settings import WILDCARD_HOSTS, Settings
 from backend.storage import Storage
@@ -48,6 +49,7 @@ from wara.imaging.view import DicomView
 log = logging.getLogger("backend")
 
 WARM_UP_AFTER_S = 8.0
+EXPLAINING_REST_S = 300.0
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DESCRIPTION = (
     "Upload medical images, fine-tune a vision transformer, classify, and look at the scale of detail it uses. "
@@ -118,8 +120,11 @@ def _assemble(settings: Settings) -> Parts:
     intake = Intake(database, storage, _see_apart)
     devices = Devices(settings.device)
     supervisor = Supervisor(settings, database, storage, intake, devices.found)
-    networks = model_process.shared("answers", settings.warm_models)
+    networks = model_process.shared("answers")
     predictors = PredictorCache(settings.warm_models, functools.partial(_load, networks, settings.device))
+    # In another process, so that answers need not wait for it, and that is gone when nobody asks any more.
+    explaining = model_process.shared("explanations", EXPLAINING_REST_S)
+    explainers = PredictorCache(1, functools.partial(_load, explaining, settings.device))
     # Two of more cores are left to the model, which computes on all of them, and to the event loop.
     metrics, lanes = Metrics(), Lanes()
     answering = Answering(readers=max(2, (os.cpu_count() or 2) - 2), seen=metrics.batch)
@@ -136,6 +141,7 @@ def _assemble(settings: Settings) -> Parts:
         backbones=BackboneRegistry(settings, database, storage),
         networks=networks,
         predictors=predictors,
+        explainers=explainers,
         estimates=Estimator(settings, lambda: supervisor.counts()["running"]),
         uploads=Uploads(storage, intake),
         batches=Batches(intake, predictors, answering),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import subprocess
@@ -13,19 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from backend.decoding import widen
 from backend.jobs.process import ROOT
 from backend.problems import RequestRefused
-from wara.errors import InputError
-from wara.imaging.view import DicomView
-from wara.messages import Message, read_message, refused, write_message
-from wara.predictions import Decode, Prediction, Reader, ReadFile, answer_readable
+from wara.messages import Message, packed, read_message, refused
 
 log = logging.getLogger("backend.models")
 
@@ -42,17 +36,17 @@ class ModelProcess:
     """A process that holds models (``wara.inference_apart``); safe to use from several threads.
 
     Args:
-        capacity: models that it keeps at once.
         rest_s: seconds without an order after which it is ended, until the next; None keeps it.
     """
 
-    def __init__(self, capacity: int, rest_s: float | None = None) -> None:
-        self._capacity, self._rest_s = capacity, rest_s
+    def __init__(self, rest_s: float | None = None) -> None:
+        self._rest_s = rest_s
         self._lock = threading.Lock()
         self._once_more = threading.Lock()
         self._process: _Process | None = None
         self._under_way = 0
         self._rest: threading.Timer | None = None
+        self._dropped: deque[str] = deque()
 
     def start(self) -> None:
         """Start the process, which takes seconds until it answers; the first order would do it too."""
@@ -68,7 +62,9 @@ class ModelProcess:
         """
         with self._at_work():
             try:
-                head, said = self._running().ask(order, body)
+                with self._once_more:
+                    pass  # while an order is tried by itself, the others wait
+                head, said = self._running().ask(self._with_dropped(order), body)
             except _Ended:
                 # It may have been over another order, or for memory that others took: once more, in a new process, one
                 # by one, so that an order that ends each process takes none of the others with it a second time.
@@ -78,7 +74,7 @@ class ModelProcess:
                 except _Ended:
                     raise RequestRefused(
                         503, "The process that holds the models ended while it worked on this",
-                        remedy="Try again. If it happens again, there is too little memory: see the server's log.",
+                        remedy="Try again. If it happens again, there may be too little memory: see the server's log.",
                         code="model-ended",
                     ) from None  # fmt: skip
         if head["kind"] == "refused":
@@ -86,6 +82,10 @@ class ModelProcess:
         if head["kind"] == "failed":
             raise ModelFailed(head["said"])
         return head, said
+
+    def drop(self, key: str) -> None:
+        """Say that no order will name this model again; it goes with the next order. Never waits."""
+        self._dropped.append(key)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -98,6 +98,13 @@ class ModelProcess:
         """Return the id of the process, None where none runs."""
         with self._lock:
             return None if self._process is None or self._process.ended else self._process.child.pid
+
+    def _with_dropped(self, order: dict[str, Any]) -> dict[str, Any]:
+        keys = []
+        with contextlib.suppress(IndexError):
+            while True:
+                keys.append(self._dropped.popleft())
+        return {**order, "drop": keys}
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -119,25 +126,28 @@ class ModelProcess:
         with self._lock:
             if self._under_way or threading.current_thread() is not self._rest:
                 return
-        self.close()
+            process, self._process = self._process, None
+        if process is not None:
+            process.end()
 
     def _running(self) -> _Process:
         with self._lock:
             if self._process is None or self._process.ended:
-                self._process = _Process(self._capacity)
+                self._process = _Process()
             return self._process
 
 
 class _Process:
-    """One process, from its start to its end. Answers come in the order of the orders."""
+    """One process, from its start to its end."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self) -> None:
         self.ended = False
         self._sending = threading.Lock()
-        self._asked: deque[Future[Message]] = deque()
+        self._numbers = itertools.count()
+        self._asked: dict[int, Future[Message]] = {}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "wara.inference_apart", str(capacity)],
+            [sys.executable, "-m", "wara.inference_apart"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # libraries may quote an image's header
             env={**os.environ, "PYTHONPATH": path},
@@ -153,12 +163,17 @@ class _Process:
         with self._sending:
             if self.ended:
                 raise _Ended
-            self._asked.append(answer)
+            number = next(self._numbers)
+            pieces = packed({**order, "number": number}, *body)
+            self._asked[number] = answer
             try:
-                write_message(self.child.stdin, order, *body)
+                self.child.stdin.writelines(pieces)
                 self.child.stdin.flush()
             except (OSError, ValueError):
                 self.child.kill()  # who receives finds the end
+            except BaseException:
+                self.child.kill()  # half an order may be on its way
+                raise
         return answer.result()
 
     def end(self) -> None:
@@ -167,73 +182,34 @@ class _Process:
 
     def _receive(self) -> None:
         assert self.child.stdin is not None and self.child.stdout is not None
-        with contextlib.suppress(OSError, ValueError, MemoryError):  # it is gone, or writes what is no answer
+        try:
             while (message := read_message(self.child.stdout)) is not None:
-                self._asked.popleft().set_result(message)
-        self.ended = True
-        self.child.kill()
-        code = self.child.wait()
-        with self._sending:
-            left = list(self._asked)
-            for pipe in (self.child.stdin, self.child.stdout):
-                with contextlib.suppress(OSError):  # what was not sent yet cannot be sent any more
-                    pipe.close()
-        if left:
-            log.warning("The process that holds the models ended with %s; %d orders were under way", code, len(left))
-        for answer in left:
-            answer.set_exception(_Ended())
-
-
-class ServedModel:
-    """One run, as a server uses it: files are read here, with limits; the network answers in its process.
-
-    Args:
-        process: holds the network.
-        model_id: its name here.
-        run: the RUN folder.
-        backbone: spec of its backbone.
-        device: "auto", "cpu", "cuda" or "mps".
-        decode: how files become squares.
-
-    Raises:
-        InputError: the folder is not a whole run, or the backbone is not the one that it was trained on.
-    """
-
-    def __init__(
-        self, process: ModelProcess, model_id: str, run: Path, backbone: str, device: str, decode: Decode
-    ) -> None:
-        self.id = model_id
-        self._process = process
-        self._name = {"run": str(run), "backbone": backbone, "device": device}
-        facts, _ = process.ask({"task": "load", **self._name})
-        self.reader = Reader(facts["size"], facts["fit"], DicomView(facts["frames"], facts["window"]), decode)
-        self.classes = tuple(facts["classes"])
-        # Of two classes the operating point, as when the model was loaded.
-        self.threshold: float | None = facts["threshold"]
-
-    def read(self, name: str, content: bytes | InputError) -> ReadFile:
-        """Decode a file as the model takes it, or say why that cannot be."""
-        return self.reader.read(name, content)
-
-    def answer(self, files: Sequence[ReadFile]) -> list[Prediction]:
-        """Classify files that were read, together; those that could not be read get their reason."""
-        return answer_readable(files, self._answers_of)
-
-    def forget(self) -> None:
-        """Let the network go; the next order would load it anew."""
-        if self._process.pid() is not None:
-            self._process.ask({"task": "forget", **self._name})
-
-    def _answers_of(self, squares: list[NDArray[np.uint8]], counts: list[int]) -> list[Prediction]:
-        body = [np.ascontiguousarray(square).data.cast("B") for square in squares]
-        head, _ = self._process.ask({"task": "answer", "counts": counts, **self._name}, body)
-        sets = [None if one["classes"] is None else tuple(one["classes"]) for one in head["answers"]]
-        return [Prediction(**{**one, "classes": held}) for one, held in zip(head["answers"], sets, strict=True)]
+                if message[0]["number"] is None:
+                    head = message[0]
+                    log.error("The process that holds the models cannot start: %s\n%s", head["error"], head["said"])
+                else:
+                    self._asked.pop(message[0]["number"]).set_result(message)
+        except Exception as error:  # it is gone, or writes what is no answer
+            log.warning("What the process that holds the models writes is no answer: %s", type(error).__name__)
+        finally:
+            self.ended = True
+            self.child.kill()
+            code = self.child.wait()
+            with self._sending:
+                left = list(self._asked.values())
+                for pipe in (self.child.stdin, self.child.stdout):
+                    with contextlib.suppress(OSError):  # what was not sent yet cannot be sent any more
+                        pipe.close()
+            if left:
+                said = "The process that holds the models ended with %s; %d orders were under way"
+                log.warning(said, code, len(left))
+            for answer in left:
+                answer.set_exception(_Ended())
 
 
 @functools.cache
-def shared(purpose: str, capacity: int, rest_s: float | None = None) -> ModelProcess:
+def shared(purpose: str, rest_s: float | None = None) -> ModelProcess:
     """Return this process's one for a purpose, made at the first call and ended with it."""
-    made = ModelProcess(capacity, rest_s)
+    made = ModelProcess(rest_s)
     atexit.register(made.close)
     return made

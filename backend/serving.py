@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from backend.model_process import ServedModel
+from backend.served_model import ServedModel
 
 
 class PredictorCache:
@@ -50,11 +50,9 @@ class PredictorCache:
             return entry.predictor
 
     def forget(self, model_id: str) -> None:
-        """Let a model go, here and where its network is."""
+        """Let a model go; requests under way end with it as it was."""
         with self._lock:
-            entry = self._entries.pop(model_id, None)
-        if entry is not None and entry.predictor is not None:
-            entry.predictor.forget()
+            self._entries.pop(model_id, None)
 
     def warm(self) -> list[str]:
         """Return the ids of the models that are loaded, the most recently used last."""

@@ -18,10 +18,18 @@ Message = tuple[dict[str, Any], bytes]
 
 def write_message(file: IO[bytes], head: dict[str, Any], *body: bytes | memoryview) -> None:
     """Write one order or answer, its bytes in one piece or several; it is on its way when the file is flushed."""
-    text = json.dumps(head).encode()
-    file.write(_LENGTHS.pack(len(text), sum(len(piece) for piece in body)) + text)
-    for piece in body:
+    for piece in packed(head, *body):
         file.write(piece)
+
+
+def packed(head: dict[str, Any], *body: bytes | memoryview) -> list[bytes | memoryview]:
+    """Return one order or answer as it is written.
+
+    Raises:
+        TypeError: the head holds what JSON has no form for.
+    """
+    text = json.dumps(head).encode()
+    return [_LENGTHS.pack(len(text), sum(len(piece) for piece in body)) + text, *body]
 
 
 def read_message(file: IO[bytes]) -> Message | None:

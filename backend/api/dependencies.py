@@ -44,6 +44,7 @@ class Parts:
     backbones: BackboneRegistry
     networks: ModelProcess
     predictors: PredictorCache
+    explainers: PredictorCache
     estimates: Estimator
     uploads: Uploads
     batches: Batches

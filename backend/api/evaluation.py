@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from backend.addresses import address
-from backend.api.dependencies import IntakeDep, ModelDep, PredictorsDep, SessionDep, StorageDep, require_model
+from backend.api.dependencies import IntakeDep, ModelDep, PartsDep, SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS, OperatingPointIn
 from backend.db import Dataset, Model
 from backend.intake import Intake
@@ -92,7 +92,7 @@ def get_reliability_figure(model: ModelDep, storage: StorageDep, theme: Theme = 
 
 @router.put("/models/{model_id}/operating-point")
 def put_operating_point(
-    model: ModelDep, asked: OperatingPointIn, storage: StorageDep, predictors: PredictorsDep
+    model: ModelDep, asked: OperatingPointIn, storage: StorageDep, parts: PartsDep
 ) -> dict[str, Any]:
     """Use another operating point from now on, chosen on validation images; null goes back to the training's own.
 
@@ -103,7 +103,8 @@ def put_operating_point(
     run = storage.folder("models", model.id)
     with storage.lock(model.id):
         use_point(run, asked.criterion)
-    predictors.forget(model.id)
+    parts.predictors.forget(model.id)
+    parts.explainers.forget(model.id)
     found: dict[str, Any] = _review(run, None)["operating_point"] or {}
     return found
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend import model_process
 from backend.api.dependencies import Parts, PartsDep
 from backend.api.models import find_model
 from backend.api.schemas import PROBLEMS, upload_body
@@ -21,7 +20,6 @@ from wara.errors import InputError
 
 router = APIRouter(tags=["models"], responses=PROBLEMS)
 
-REST_S = 300.0
 _ADAPTED = ("wara", "tiny-wara", "lora")
 
 
@@ -91,22 +89,12 @@ def _explain(parts: Parts, model: Model, files: list[StoredFile], cls: str | Non
             "An explanation takes one image", seen=f"{len(files)} files", remedy="Send one image in the field 'file'.",
             code="one-image",
         )  # fmt: skip
-    # In a process of its own, so that answers need not wait for it, and that is gone when nobody asks any more.
-    networks = model_process.shared("explanations", 1, REST_S)
+    run = parts.storage.folder("models", model.id)
+    explainer = parts.explainers.get(model.id, run, model.backbone_spec)
     themes = ("light", "dark") if theme == "both" else (theme,)
-    order = {
-        "task": "explain",
-        "run": str(parts.storage.folder("models", model.id)),
-        "backbone": model.backbone_spec,
-        "device": parts.settings.device.partition(":")[0],
-        "name": files[0].name,
-        "target": cls,
-        "themes": themes,
+    found, pictures = explainer.explain(files[0].read(), files[0].name, cls, themes)
+    figures = {
+        name: f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+        for name, picture in zip(themes, pictures, strict=True)
     }
-    head, pictures = networks.ask(order, [files[0].read()])
-    figures, start = {}, 0
-    for name, size in zip(themes, head["sizes"], strict=True):
-        picture = base64.b64encode(pictures[start : start + size]).decode("ascii")
-        figures[name] = f"data:image/png;base64,{picture}"
-        start += size
-    return ExplanationOut(model_id=model.id, figures=figures, **head["explanation"])
+    return ExplanationOut(model_id=model.id, figures=figures, **found)

@@ -35,9 +35,9 @@ from backend.api.schemas import (
 from backend.db import Model
 from backend.importing import import_model
 from backend.incoming import StoredFile
-from backend.model_process import ServedModel
 from backend.packing import zip_stream
 from backend.problems import not_found
+from backend.served_model import ServedModel
 from backend.uploads import receive
 from wara.answer_table import as_text
 from wara.data.sources import open_source
@@ -170,6 +170,7 @@ def delete_model(model_id: str, parts: PartsDep) -> Response:
             raise not_found("model", model_id)
         session.delete(model)
     parts.predictors.forget(model_id)
+    parts.explainers.forget(model_id)
     parts.storage.remove("models", model_id)
     return Response(status_code=204)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,42 +18,53 @@ import psutil
 import pytest
 
 from backend import decoding, model_process
-from backend.model_process import ModelFailed, ModelProcess, ServedModel
+from backend.model_process import ModelFailed, ModelProcess
 from backend.problems import RequestRefused
+from backend.served_model import ServedModel
 from tests.backend.support import Studio, jpeg, png, wait_until
 from wara.errors import InputError
+from wara.evaluation.review import use_point
 from wara.inference import Predictor
 
 FILES = {"a.png": png(1), "b.png": png(2, coarse=True), "c.jpg": jpeg(3), "d.png": b"no image"}
 
-# The process's own program without what takes seconds to import; a run of one of these names does what it says.
+# The process's own program without what takes seconds to import; a task of one of these names does what it says.
 BROKEN = """
 import os, signal, sys, time, types
 from pathlib import Path
-sys.modules["wara.inference"] = types.ModuleType("wara.inference")
-sys.modules["wara.inference"].Predictor = None
 import wara.inference_apart as apart
-real = apart.Models.answer
-def answer(self, order, body):
-    word = Path(order["run"]).name
-    if word == "KILLED-ONCE" and not Path(sys.argv[2]).exists():
-        Path(sys.argv[2]).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    if word == "KILLED":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if word == "SLOW":
-        time.sleep(0.5)
-    if word.startswith(("KILLED", "SLOW")):
-        return {"kind": "done", "pid": os.getpid()}, b""
-    return real(self, order, body)
-apart.Models.answer = answer
+held = types.ModuleType("wara.held_models")
+class HeldModels:
+    def answer(self, order, body):
+        task = order["task"]
+        if task == "KILLED-ONCE" and not Path(sys.argv[1]).exists():
+            Path(sys.argv[1]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == "KILLED":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == "NONSENSE":
+            os.write(sys.stdout.fileno(), b"printed")
+            apart._Answers.broken.write(bytes(64))
+        if task == "FAULT":
+            return {"kind": "failed", "said": "somewhere"}, b""
+        time.sleep(0.5 if task in ("SLOW", "load") else 0)
+        return {"kind": "done", "pid": os.getpid(), "drop": order.get("drop")}, b""
+held.HeldModels = HeldModels
+if os.environ.get("NOT-INSTALLED"):
+    held = types.ModuleType("wara.held_models")
+sys.modules["wara.held_models"] = held
+real = apart._Answers.__init__
+def init(self, file):
+    real(self, file)
+    apart._Answers.broken = file
+apart._Answers.__init__ = init
 sys.exit(apart.main())
 """
 
 
 @pytest.fixture
 def process() -> Iterator[ModelProcess]:
-    made = ModelProcess(2)
+    made = ModelProcess()
     yield made
     made.close()
 
@@ -62,10 +74,10 @@ def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelPro
     start = subprocess.Popen
 
     def started(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return start([sys.executable, "-c", BROKEN, command[-1], str(tmp_path / "once")], **options)  # type: ignore[call-overload]
+        return start([sys.executable, "-c", BROKEN, str(tmp_path / "once")], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(model_process.subprocess, "Popen", started)
-    made = ModelProcess(2)
+    made = ModelProcess()
     yield made
     made.close()
 
@@ -80,8 +92,8 @@ def served(process: ModelProcess, run: Path) -> ServedModel:
     return ServedModel(process, "m", run, "", "cpu", decoding.shared().squares)
 
 
-def order(word: str) -> dict[str, Any]:
-    return {"task": "load", "run": f"/nowhere/{word}", "backbone": "embedded", "device": "cpu"}
+def order(task: str) -> dict[str, Any]:
+    return {"task": task}
 
 
 def test_answers_are_those_of_the_library(process: ModelProcess, trained: tuple[Studio, dict[str, Any]]) -> None:
@@ -90,9 +102,29 @@ def test_answers_are_those_of_the_library(process: ModelProcess, trained: tuple[
     assert model.classes == here.classes and model.threshold == here.answers.threshold
     assert model.answer([model.read(*file) for file in FILES.items()]) == here.predict(FILES.items())
     assert model.answer([model.read("d.png", FILES["d.png"])])[0].error
-    first = process.pid()
-    model.forget()
-    assert model.answer([model.read("a.png", FILES["a.png"])])[0].label and process.pid() == first
+
+
+def test_a_model_judges_by_its_rule_for_as_long_as_it_is_held(
+    process: ModelProcess, trained: tuple[Studio, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_of(trained), run)
+    model = served(process, run)
+    file = model.read("a.png", FILES["a.png"])
+    before = model.answer([file])
+    use_point(run, "cost=1000")
+    later = served(process, run)
+    assert later.threshold != model.threshold
+    assert model.answer([file]) == before
+    pid = process.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RequestRefused) as refused:
+        model.answer([file])
+    assert (refused.value.status, refused.value.code) == (409, "model-changed")
+    after = later.answer([file])
+    shutil.rmtree(run)
+    assert later.answer([file]) == after
 
 
 def test_what_the_library_refuses_is_refused_in_its_words(process: ModelProcess, tmp_path: Path) -> None:
@@ -143,13 +175,52 @@ def test_an_order_that_ends_each_process_costs_the_others_nothing(broken: ModelP
 
 
 def test_an_error_that_nobody_foresaw_says_where_it_was_and_ends_nothing(broken: ModelProcess) -> None:
-    with pytest.raises(ModelFailed, match="inference_apart"):
-        broken.ask(order("any") | {"task": "nonsense"})
-    assert broken.ask(order("SLOW"))[0]["kind"] == "done"
+    pid = broken.ask(order("QUICK"))[0]["pid"]
+    with pytest.raises(ModelFailed, match="somewhere"):
+        broken.ask(order("FAULT"))
+    assert broken.ask(order("QUICK"))[0]["pid"] == pid
+
+
+def test_an_order_that_cannot_be_written_leaves_no_other_with_its_answer(broken: ModelProcess) -> None:
+    with pytest.raises(TypeError):
+        broken.ask(order("QUICK") | {"names": object()})
+    assert broken.ask(order("QUICK"))[0]["kind"] == "done"
+
+
+def test_a_process_that_writes_what_is_no_answer_is_replaced(broken: ModelProcess) -> None:
+    pid = broken.ask(order("QUICK"))[0]["pid"]
+    with pytest.raises(RequestRefused):
+        broken.ask(order("NONSENSE"))
+    assert broken.ask(order("QUICK"))[0]["pid"] != pid
+
+
+def test_a_process_that_cannot_start_says_why_in_the_log(
+    broken: ModelProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOT-INSTALLED", "1")
+    with pytest.raises(RequestRefused):
+        broken.ask(order("QUICK"))
+    assert "cannot start: cannot import name 'HeldModels'" in caplog.text
+
+
+def test_while_a_model_is_loaded_others_answer(broken: ModelProcess) -> None:
+    broken.ask(order("QUICK"))
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(broken.ask, order("load"))
+        time.sleep(0.1)
+        broken.ask(order("QUICK"))
+        assert not loading.done()
+        loading.result(20)
+
+
+def test_what_is_dropped_goes_with_the_next_order_and_once(broken: ModelProcess) -> None:
+    broken.drop("a")
+    broken.drop("b")
+    assert [broken.ask(order("QUICK"))[0]["drop"] for _ in range(2)] == [["a", "b"], []]
 
 
 def test_it_rests_when_nobody_asks_and_starts_again(broken: ModelProcess) -> None:
-    resting = ModelProcess(1, rest_s=0.2)
+    resting = ModelProcess(rest_s=0.2)
     pid = resting.ask(order("SLOW"))[0]["pid"]
     wait_until(lambda: resting.pid() is None)
     wait_until(lambda: not psutil.pid_exists(pid))
@@ -160,7 +231,7 @@ def test_it_rests_when_nobody_asks_and_starts_again(broken: ModelProcess) -> Non
 
 def test_it_ends_with_its_server(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from backend.model_process import ModelProcess; made = ModelProcess(1); made.start();"
+        "import os, sys; from backend.model_process import ModelProcess; made = ModelProcess(); made.start();"
         "print(made.pid(), flush=True); sys.stdin.read()"
     )
     server = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
