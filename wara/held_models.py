@@ -33,8 +33,8 @@ class HeldModels:
 
         Args:
             order: the ``task`` with what it needs: "load", "answer" and "explain" for a model, named by ``key``,
-                ``run``, ``backbone`` and ``device``; "fits" for a recipe on a backbone that is not here yet. ``drop``
-                has keys that nobody will name again.
+                ``run``, ``backbone`` and ``device``, the latter two with the ``threshold`` that loading told; "fits"
+                for a recipe on a backbone that is not here yet. ``drop`` has keys that nobody will name again.
             body: the squares of all files (n, size, size, 3) uint8 for "answer", an image file for "explain".
         """
         try:
@@ -67,16 +67,17 @@ class HeldModels:
         """Return a model, anew where the process that loaded it has ended.
 
         Raises:
-            InputError: it would now judge by another rule than when it was loaded first.
+            InputError: it judges by another rule now than when whoever asks first had it loaded.
         """
         if order["key"] not in self._loaded:
             self._load(order, b"")
-            if self._loaded[order["key"]].answers.threshold != order["threshold"]:
-                raise InputError(
-                    "The model's operating point was changed while its images were classified",
-                    remedy="Classify them again, so that all are judged by one rule.", code="model-changed",
-                )  # fmt: skip
-        return self._loaded[order["key"]]
+        model = self._loaded[order["key"]]
+        if model.answers.threshold != order["threshold"]:
+            raise InputError(
+                "The model's operating point was changed while its images were classified",
+                remedy="Classify them again, so that all are judged by one rule.", code="model-changed",
+            )  # fmt: skip
+        return model
 
     def _fits(self, order: dict[str, Any], body: bytes) -> Message:
         recipe = Recipe(**order["recipe"])

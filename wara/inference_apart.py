@@ -32,8 +32,11 @@ class _Answers:
         self._lock = threading.Lock()
 
     def give(self, models: HeldModels, order: Message) -> None:
-        head, body = models.answer(*order)
-        self.send({"number": order[0]["number"], **head}, body)
+        try:
+            head, body = models.answer(*order)
+            self.send({"number": order[0]["number"], **head}, body)
+        except BaseException:
+            os._exit(1)  # in whatever thread: whoever asked must not wait for ever
 
     def send(self, head: dict[str, object], body: bytes = b"") -> None:
         with self._lock:

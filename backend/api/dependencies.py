@@ -1,4 +1,7 @@
-"""What routes ask for: sessions, storage and the server's parts, as annotated aliases."""
+"""What routes ask for: sessions, storage and the server's parts, as annotated aliases.
+
+Those that only look something up are coroutines: FastAPI runs the others in threads, which costs more than they do.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +58,6 @@ class Parts:
     audit: Audit
 
 
-# Of those that only look something up, none is run in a thread: changing threads costs more than they do.
-
-
 async def get_parts(request: Request) -> Parts:
     """Return the parts of the server that answers this request."""
     parts: Parts = request.app.state.parts
@@ -96,11 +96,6 @@ async def get_backbones(parts: PartsDep) -> BackboneRegistry:
     return parts.backbones
 
 
-async def get_predictors(parts: PartsDep) -> PredictorCache:
-    """Return the server's part of this name."""
-    return parts.predictors
-
-
 async def get_devices(parts: PartsDep) -> Devices:
     """Return the server's part of this name."""
     return parts.devices
@@ -120,7 +115,6 @@ StorageDep = Annotated[Storage, Depends(get_storage)]
 IntakeDep = Annotated[Intake, Depends(get_intake)]
 SupervisorDep = Annotated[Supervisor, Depends(get_supervisor)]
 BackbonesDep = Annotated[BackboneRegistry, Depends(get_backbones)]
-PredictorsDep = Annotated[PredictorCache, Depends(get_predictors)]
 DevicesDep = Annotated[Devices, Depends(get_devices)]
 UploadsDep = Annotated[Uploads, Depends(get_uploads)]
 BatchesDep = Annotated[Batches, Depends(get_batches)]

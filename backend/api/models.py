@@ -189,8 +189,9 @@ async def predict(
 ) -> Response:
     """Classify images (or a zip of them). A file that cannot be read says why and stops none of the others."""
     # Whoever sees all sees a model that is ready; its deletion would have made it go.
-    predictor = parts.predictors.ready(model_id) if acting().is_admin else None
-    model = None if predictor is not None else await run_in_threadpool(find_model, parts, model_id)
+    found: ServedModel | Model | None = parts.predictors.ready(model_id) if acting().is_admin else None
+    if found is None:
+        found = await run_in_threadpool(find_model, parts, model_id)
     async with parts.lanes.predictions.enter():
         with parts.storage.scratch(room=HELD_BYTES) as batch:
             await receive(request, parts.storage, batch)
@@ -198,9 +199,7 @@ async def predict(
                 raise InputError(
                     "No image came with the request", remedy="Choose one or more images.", code="empty-upload"
                 )
-            if model is not None:
-                predictor = await _predictor(parts, model)
-            assert predictor is not None
+            predictor = found if isinstance(found, ServedModel) else await _predictor(parts, found)
             answer = await _predict(parts, predictor, batch.files)
     if format == "json":
         return Response(answer.model_dump_json(), media_type="application/json")

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pydicom
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -96,6 +97,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
         assert time.monotonic() < end, "the condition did not come true in time"
         time.sleep(0.02)
     return answer
+
+
+def start_instead(monkeypatch: pytest.MonkeyPatch, module: Any, program: str, *arguments: str) -> None:
+    """Let a module that starts ``python -m NAME ...`` start this program in its place, with more arguments."""
+    start = subprocess.Popen
+
+    def started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", program, *command[3:], *arguments], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", started)
 
 
 class Studio:

@@ -18,7 +18,7 @@ import pytest
 
 from backend import decoding
 from backend.decoding import Decoders
-from tests.backend.support import Studio, jpeg, png, study, wait_until
+from tests.backend.support import Studio, jpeg, png, start_instead, study, wait_until
 from wara.data.seen import Look, see, see_all
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_squares
@@ -59,12 +59,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Decoders]:
-    start = subprocess.Popen
-
-    def started(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return start([sys.executable, "-c", BROKEN, command[-1], str(tmp_path / "once")], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(decoding.subprocess, "Popen", started)
+    start_instead(monkeypatch, decoding, BROKEN, str(tmp_path / "once"))
     found = Decoders(2, limit_s=1.0)
     yield found
     found.close()

@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from backend import decoding, model_process
 from backend.model_process import ModelFailed, ModelProcess
 from backend.problems import RequestRefused
 from backend.served_model import ServedModel
-from tests.backend.support import Studio, jpeg, png, wait_until
+from tests.backend.support import Studio, jpeg, png, start_instead, wait_until
 from wara.errors import InputError
 from wara.evaluation.review import use_point
 from wara.inference import Predictor
@@ -34,20 +33,22 @@ import os, signal, sys, time, types
 from pathlib import Path
 import wara.inference_apart as apart
 held = types.ModuleType("wara.held_models")
+places = Path(sys.argv[1])
 class HeldModels:
     def answer(self, order, body):
         task = order["task"]
-        if task == "KILLED-ONCE" and not Path(sys.argv[1]).exists():
-            Path(sys.argv[1]).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if task == "KILLED":
+        if task in ("load", "KILLED", "KILLED-ONCE"):
+            (places / "begun").touch()
+            while not (places / "go").exists():
+                time.sleep(0.01)
+        if task == "KILLED" or (task == "KILLED-ONCE" and not (places / "once").exists()):
+            (places / "once").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if task == "NONSENSE":
             os.write(sys.stdout.fileno(), b"printed")
             apart._Answers.broken.write(bytes(64))
         if task == "FAULT":
             return {"kind": "failed", "said": "somewhere"}, b""
-        time.sleep(0.5 if task in ("SLOW", "load") else 0)
         return {"kind": "done", "pid": os.getpid(), "drop": order.get("drop")}, b""
 held.HeldModels = HeldModels
 if os.environ.get("NOT-INSTALLED"):
@@ -71,12 +72,7 @@ def process() -> Iterator[ModelProcess]:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelProcess]:
-    start = subprocess.Popen
-
-    def started(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return start([sys.executable, "-c", BROKEN, str(tmp_path / "once")], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(model_process.subprocess, "Popen", started)
+    start_instead(monkeypatch, model_process, BROKEN, str(tmp_path))
     made = ModelProcess()
     yield made
     made.close()
@@ -119,9 +115,10 @@ def test_a_model_judges_by_its_rule_for_as_long_as_it_is_held(
     pid = process.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(RequestRefused) as refused:
-        model.answer([file])
-    assert (refused.value.status, refused.value.code) == (409, "model-changed")
+    for _ in range(2):  # also once the process holds it anew
+        with pytest.raises(RequestRefused) as refused:
+            model.answer([file])
+        assert (refused.value.status, refused.value.code) == (409, "model-changed")
     after = later.answer([file])
     shutil.rmtree(run)
     assert later.answer([file]) == after
@@ -147,31 +144,34 @@ def test_a_process_that_was_killed_meanwhile_is_replaced(
     assert process.pid() not in (first, None)
 
 
-def test_an_order_over_which_the_process_ends_is_tried_once_more(broken: ModelProcess) -> None:
+def ended_among(broken: ModelProcess, places: Path, task: str) -> list[Future[Any]]:
+    """Have an order that ends the process wait in it until three others stand behind it; return all four."""
     with ThreadPoolExecutor(4) as pool:
-        others = [pool.submit(broken.ask, order("SLOW")) for _ in range(3)]
-        time.sleep(0.1)
-        assert broken.ask(order("KILLED-ONCE"))[0]["kind"] == "done"
-        assert all(other.result(20)[0]["kind"] == "done" for other in others)
+        asked = [pool.submit(broken.ask, order(task))]
+        wait_until(lambda: (places / "begun").exists())
+        asked += [pool.submit(broken.ask, order("QUICK")) for _ in range(3)]
+        wait_until(lambda: broken._process is not None and len(broken._process._asked) == 4)
+        (places / "go").touch()
+    return asked
 
 
-def test_an_order_that_always_ends_the_process_is_refused_and_the_next_one_works(
-    broken: ModelProcess, caplog: pytest.LogCaptureFixture
+def test_an_order_over_which_the_process_ends_is_tried_once_more_and_so_are_those_behind_it(
+    broken: ModelProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert [asked.result()[0]["kind"] for asked in ended_among(broken, tmp_path, "KILLED-ONCE")] == ["done"] * 4
+    assert "ended with -9; 4 orders were under way" in caplog.text
+
+
+def test_an_order_that_always_ends_the_process_is_refused_and_costs_the_others_nothing(
+    broken: ModelProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed, *others = ended_among(broken, tmp_path, "KILLED")
     with pytest.raises(RequestRefused) as refused:
-        broken.ask(order("KILLED"))
+        killed.result()
     assert (refused.value.status, refused.value.code) == (503, "model-ended")
+    assert [other.result()[0]["kind"] for other in others] == ["done"] * 3
     assert caplog.text.count("ended with -9") == 2
-    assert broken.ask(order("SLOW"))[0]["kind"] == "done"
-
-
-def test_an_order_that_ends_each_process_costs_the_others_nothing(broken: ModelProcess) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        others = [pool.submit(broken.ask, order("SLOW")) for _ in range(3)]
-        time.sleep(0.1)
-        with pytest.raises(RequestRefused):
-            broken.ask(order("KILLED"))
-        assert all(other.result(60)[0]["kind"] == "done" for other in others)
+    assert broken.ask(order("QUICK"))[0]["kind"] == "done"
 
 
 def test_an_error_that_nobody_foresaw_says_where_it_was_and_ends_nothing(broken: ModelProcess) -> None:
@@ -203,14 +203,16 @@ def test_a_process_that_cannot_start_says_why_in_the_log(
     assert "cannot start: cannot import name 'HeldModels'" in caplog.text
 
 
-def test_while_a_model_is_loaded_others_answer(broken: ModelProcess) -> None:
-    broken.ask(order("QUICK"))
-    with ThreadPoolExecutor(1) as pool:
+def test_while_a_model_is_loaded_others_answer(broken: ModelProcess, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
         loading = pool.submit(broken.ask, order("load"))
-        time.sleep(0.1)
-        broken.ask(order("QUICK"))
-        assert not loading.done()
-        loading.result(20)
+        wait_until(lambda: (tmp_path / "begun").exists())
+        try:
+            assert pool.submit(broken.ask, order("QUICK")).result(60)[0]["kind"] == "done"
+            assert not loading.done()
+        finally:
+            (tmp_path / "go").touch()
+        loading.result(60)
 
 
 def test_what_is_dropped_goes_with_the_next_order_and_once(broken: ModelProcess) -> None:
@@ -221,10 +223,10 @@ def test_what_is_dropped_goes_with_the_next_order_and_once(broken: ModelProcess)
 
 def test_it_rests_when_nobody_asks_and_starts_again(broken: ModelProcess) -> None:
     resting = ModelProcess(rest_s=0.2)
-    pid = resting.ask(order("SLOW"))[0]["pid"]
+    pid = resting.ask(order("QUICK"))[0]["pid"]
     wait_until(lambda: resting.pid() is None)
     wait_until(lambda: not psutil.pid_exists(pid))
-    again = resting.ask(order("SLOW"))[0]["pid"]
+    again = resting.ask(order("QUICK"))[0]["pid"]
     assert again != pid
     resting.close()
 
@@ -247,7 +249,7 @@ def test_orders_of_many_threads_each_get_their_own_answer(broken: ModelProcess) 
     found = threading.Lock()
 
     def ask() -> None:
-        pid = broken.ask(order("SLOW"), [bytes(1 << 21)])[0]["pid"]
+        pid = broken.ask(order("QUICK"), [bytes(1 << 21)])[0]["pid"]
         with found:
             pids.add(pid)
 
