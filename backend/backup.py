@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from backend.batch_record import OPEN_STATES, RECORD_FILE
 from backend.storage import DATABASE_FILE, read_json
+from backend.thumbnails import THUMBNAILS_FILE
 from wara import __version__
 from wara.errors import InputError
 
@@ -25,7 +26,7 @@ MANIFEST = "manifest.json"
 # What is kept of each table's rows, and where. Uploads and batches under way are not: their senders go on here.
 FOLDERS = {"datasets": "datasets", "jobs": "jobs", "models": "models", "backbones": "backbones"}
 # Made again on demand.
-_LEFT_OUT = frozenset({"cache", "thumbnails", "worker.lock", "process.json"})
+_LEFT_OUT = frozenset({"cache", THUMBNAILS_FILE, "thumbnails", "worker.lock", "process.json"})
 _CHUNK = 1024 * 1024
 
 

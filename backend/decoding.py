@@ -93,7 +93,7 @@ class Decoders:
         for answers, error in self._ask(order, looks):
             if error is not None and not isinstance(error, UnreadableImage):
                 raise error
-            yield Found([_seen(head, body) for head, body in answers], error)
+            yield Found([Seen.of_message(head, body) for head, body in answers], error)
 
     def squares(
         self, data: bytes, name: str, size: int, fit: str = "pad", view: DicomView = DEFAULT_VIEW,
@@ -286,12 +286,6 @@ def widen(pipe: IO[bytes] | None) -> None:
 
         assert pipe is not None
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _seen(head: dict[str, Any], body: bytes) -> Seen:
-    facts = {name: value for name, value in head.items() if name != "kind"}
-    spacing = None if facts["spacing"] is None else tuple(facts["spacing"])
-    return Seen(**{**facts, "spacing": spacing, "thumbnail": body or None})
 
 
 def _error(head: dict[str, Any], name: str) -> InputError | None:

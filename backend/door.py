@@ -25,7 +25,7 @@ from backend.door_tables import TableKeeper
 from backend.names import safe_relative
 from backend.problems import RequestRefused
 from backend.storage import MANIFEST_FILE
-from backend.thumbnails import THUMBNAILS_FOLDER, keeper
+from backend.thumbnails import keeper, remove_thumbnails
 from wara.data.catalogue import Catalogue, Item, PassedOver, ingest, read_catalogue, require_trainable
 from wara.data.checked import restamped
 from wara.data.dicom_tags import label_keyword, patient_keyword, read_tags
@@ -102,13 +102,13 @@ def check(
     with open_source(path) as source:
         listed = read_catalogue(source, labels, mapping)
         if consent is None:
-            catalogue, _ = ingest(source, listed, on_progress=on_progress, see=see, show=keeper(folder))
+            with keeper(folder) as show:
+                catalogue, _ = ingest(source, listed, on_progress=on_progress, see=see, show=show)
             require_trainable(catalogue)
             return Admitted(restamped(catalogue, source), None if labels is None else labels.name)
         door = Door(folder, source, consent, mapping, labels)
-        catalogue, _ = ingest(
-            source, listed, on_progress=on_progress, keep=door.keep, see=see, show=keeper(folder)
-        )
+        with keeper(folder) as show:
+            catalogue, _ = ingest(source, listed, on_progress=on_progress, keep=door.keep, see=see, show=show)
         try:
             require_trainable(catalogue)
         except InputError as error:
@@ -318,8 +318,9 @@ class Door:
 
 def empty(folder: Path) -> None:
     """Remove what a check that did not end has written."""
-    for name in (CLEAN_FOLDER, KEPT_FOLDER, THUMBNAILS_FOLDER):
+    for name in (CLEAN_FOLDER, KEPT_FOLDER):
         shutil.rmtree(folder / name, ignore_errors=True)
+    remove_thumbnails(folder)
 
 
 def settle_on_disk() -> None:

@@ -29,6 +29,7 @@ from backend.db import Database, Dataset
 from backend.db.models import now
 from backend.door import CLEAN_FOLDER, Admitted, check, empty, holds_raw, remove_raw, settle_on_disk
 from backend.incoming import Batch
+from backend.looks_ahead import LooksAhead
 from backend.names import safe_relative
 from backend.places import Places
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
@@ -56,7 +57,7 @@ class Intake(Places):
 
     def __init__(self, database: Database, storage: Storage, see: SeeAll = see_all) -> None:
         super().__init__(database, storage)
-        self._see = see
+        self._looks = LooksAhead(storage.root / "scratch", see)
         self._pool: ThreadPoolExecutor | None = None
         self._received: dict[str, int] = {}
         self._progress: dict[str, tuple[int, int]] = {}
@@ -118,6 +119,7 @@ class Intake(Places):
     def _forget(self, dataset_id: str) -> None:
         """Remove the files of a data set whose row is gone."""
         self._received.pop(dataset_id, None)
+        self._looks.forget(dataset_id)
         self.storage.remove("uploads", dataset_id)
         self.storage.remove("staging", dataset_id)
         self.storage.remove("datasets", dataset_id)
@@ -127,6 +129,7 @@ class Intake(Places):
         self._stopping.set()
         if self._sweeper is not None:
             self._sweeper.join()
+        self._looks.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -201,6 +204,7 @@ class Intake(Places):
                 if labels:
                     dataset.labels = labels
             self.agree(dataset_id, age_band)
+            self._looks.look(dataset_id, self.storage.folder("staging", dataset_id) / "files", batch.files)
 
     def finish(self, dataset_id: str, *, ask: bool = False) -> None:
         """End an upload: list it, refuse what cannot be used at once, and begin the check of every image.
@@ -217,6 +221,7 @@ class Intake(Places):
         with self.storage.lock(dataset_id):
             self.accepts(dataset_id)
             name, labels = self.receiving(dataset_id)
+            self._looks.settle(dataset_id)
             try:
                 self._settle(dataset_id, name, labels, ask)
             except InputError:
@@ -342,7 +347,7 @@ class Intake(Places):
                 self.mapping(dataset),
                 None if clean else Consent.of_band(dataset.age_band),
                 report,
-                self._see,
+                self._looks.seen(dataset_id),
             )
             write_atomically(folder / CATALOGUE_FILE, checked_as_json(admitted.catalogue))
             settle_on_disk()
@@ -365,6 +370,7 @@ class Intake(Places):
             else:
                 self._fail(dataset_id, problem_of(error))
         else:
+            self._looks.forget(dataset_id)
             self._set_down(dataset_id, "ready", admitted=admitted)
             self._remove_raw(dataset_id)
 

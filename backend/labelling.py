@@ -12,7 +12,7 @@ from backend.intake import Intake
 from backend.places import DECISIONS_FILE
 from backend.problems import RequestRefused, not_found
 from backend.refusals import refuse_in_use
-from backend.thumbnails import THUMBNAILS_FOLDER
+from backend.thumbnails import remove_thumbnails
 from wara.data.catalogue import read_catalogue, require_trainable
 from wara.data.mapping import Mapping, write_mapping
 from wara.data.mapping_preview import preview
@@ -87,8 +87,8 @@ def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
 def _drop_former(folder: Path) -> None:
     """Remove what was made under the numbers of the former catalogue, and what was decided about it."""
     (folder / DECISIONS_FILE).unlink(missing_ok=True)
-    for name in (THUMBNAILS_FOLDER, "cache"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    remove_thumbnails(folder)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
 
 
 def _wrong_state(dataset: Dataset) -> RequestRefused:

@@ -174,7 +174,7 @@ def _bring_up_to_date(
     changed = replace(checked, items=items, digest=digest, fingerprint=mark)
     folder = intake.storage.folder("datasets", dataset.id)
     # Before the catalogue forgets by which digest they lie: they show what is covered.
-    forget_thumbnails(folder, ((number, item) for number, item in enumerate(checked.items) if item.file in known))
+    forget_thumbnails(folder, (item for item in checked.items if item.file in known))
     write_atomically(folder / CATALOGUE_FILE, checked_as_json(changed), durable=True)
     # Pixels for training are stored all in one file, which holds the former ones.
     shutil.rmtree(folder / "cache", ignore_errors=True)

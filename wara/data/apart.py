@@ -44,8 +44,7 @@ def _answer(order: dict[str, Any], name: str, frame: int | None, data: bytes) ->
         view = DicomView(order["frames"], order["window"])
         if order["task"] == "see":
             for seen in see(data, name, view, frame, order["thumbnail"]):
-                facts = {f.name: getattr(seen, f.name) for f in dataclasses.fields(seen) if f.name != "thumbnail"}
-                yield {"kind": "seen", **facts}, seen.thumbnail or b""
+                yield seen.as_message()
         else:
             for square, image in read_squares(data, name, order["size"], order["fit"], view, frame):
                 facts = {f.name: getattr(image, f.name) for f in dataclasses.fields(image) if f.name != "pixels"}

@@ -14,7 +14,7 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
     """Return the layout ("class-folders" or "split-folders"), the images in classes, and what is passed over."""
     images, passed_over = [], []
     for name in names:
-        if PurePosixPath(name).name.upper() == "DICOMDIR":
+        if name.rpartition("/")[2].upper() == "DICOMDIR":
             passed_over.append(PassedOver(name, "the index of a disc, not an image"))
         elif is_image_name(name):
             images.append(name.split("/"))

@@ -16,7 +16,7 @@ from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
 from wara.data.items import OF_ONE_FILE, Catalogue, Item, PassedOver, content_digest, frame_name
 from wara.data.pixels import PixelStore, PixelWriter
-from wara.data.seen import Found, Look, SeeAll, Seen, see_all
+from wara.data.seen import Found, Look, SeeAll, Seen, file_digest, see_all
 from wara.data.sources import Source
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_squares
@@ -30,8 +30,8 @@ from wara.imaging.view import DEFAULT_VIEW, DicomView
 _AHEAD = 4
 _MAX_WORKERS = 16
 # Small files are looked at together: what is done once a file, and not once a byte, is most of what they cost.
-_TOGETHER = 32
-_TOGETHER_BYTES = 1 << 20
+TOGETHER = 32
+TOGETHER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _decode_all(
 
     try:
         with quiet_decoders():
-            batches = _batches(source, catalogue.items, 1 if size is not None else _TOGETHER)
+            batches = _batches(source, catalogue.items, 1 if size is not None else TOGETHER)
             for items in batches:
                 begin(items)
                 if len(waiting) >= threads * _AHEAD:
@@ -185,7 +185,7 @@ def _batches(source: Source, items: Iterable[Item], most: int) -> Iterator[list[
         if most > 1:
             with contextlib.suppress(InputError, OSError):  # reading it will say what is wrong
                 size = source.size(item.path)
-        if batch and (len(batch) >= most or held + size > _TOGETHER_BYTES):
+        if batch and (len(batch) >= most or held + size > TOGETHER_BYTES):
             yield batch
             batch, held = [], 0
         batch.append(item)
@@ -208,7 +208,7 @@ def _look_at(
     refused: dict[int, UnreadableImage] = {}
     for number, item in enumerate(items):
         try:
-            looks.append(Look(source.read(item.path), item.file, item.frame))
+            looks.append(Look(source.read(item.path), item.file, item.frame, source.prefix + item.path))
         except UnreadableImage as error:
             refused[number] = error
     answers = zip(looks, see(looks, view), strict=True)
@@ -239,7 +239,7 @@ def _taken(
     identity: _Identity | None = None
     try:
         for seen in found.seen:
-            identity = identity or _identify(item, data, seen, keep, from_table)
+            identity = identity or _identify(item, data, seen, keep, from_table, found.digest)
             known.append(_Result(_known(item, seen, identity, view), None, None))
     except UnreadableImage as error:
         return [_Result(item, None, error.what)]
@@ -297,15 +297,16 @@ def _identify(
     seen: Seen,
     keep: Callable[[Item, bytes], bytes] | None,
     from_table: tuple[str, ...],
+    digest: str | None = None,
 ) -> _Identity:
-    """Let a file that was read be kept, and return what all its images share.
+    """Let a file that was read be kept, and return what all its images share; its own digest may be known.
 
     Raises:
         UnreadableImage: as ``keep``.
     """
     kept = keep(item, data) if keep else data
     traits = read_traits(kept, item.file).without(from_table) if seen.format == "DICOM" else NOTHING
-    return _Identity(hashlib.blake2b(kept, digest_size=16).hexdigest(), traits)
+    return _Identity(digest if digest and kept == data else file_digest(kept), traits)
 
 
 def _known(item: Item, seen: Seen, identity: _Identity, view: DicomView) -> Item:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 from PIL import Image
 
 from wara.data.items import Item
@@ -32,7 +32,7 @@ def look_of(pixels: Pixels) -> str:
             looks the same.
     """
     # Shrunk before it becomes grey: a tenth of the work, and the mean of greys is the grey of means.
-    small = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
+    small = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0))
     if small.ndim == 3:
         small = np.rint(small.astype(np.float32) @ _LUMA).astype(np.uint8)
     return base64.b64encode(small.tobytes()).decode("ascii")
@@ -49,7 +49,8 @@ def pixel_digest(pixels: Pixels, *, greyscale: bool) -> str:
         greyscale: whether all channels are equal.
     """
     plane = pixels[..., 0] if greyscale and pixels.ndim == 3 else pixels
-    digest = hashlib.blake2b(repr(plane.shape).encode(), digest_size=16)
+    # Thirty times as fast as a cryptographic one, which nothing here asks for: it says which pictures are the same.
+    digest = xxhash.xxh3_128(repr(plane.shape).encode())
     digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
 

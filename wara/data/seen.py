@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wara.data.looks import look_of, pixel_digest
 from wara.errors import UnreadableImage
 from wara.imaging import check_images
 from wara.imaging.image import DecodedImage
 from wara.imaging.text_look import CHECKED_AT, look_closer, text_reason
-from wara.imaging.thumbnail import thumbnail_of
+from wara.imaging.thumbnail import reduced, thumbnail_of
 from wara.imaging.view import DicomView
+from wara.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +39,57 @@ class Seen:
     thumbnail: bytes | None = None
 
     @classmethod
-    def of(cls, image: DecodedImage, text: str | None, thumbnail: bytes | None = None) -> Seen:
-        """Return what is kept of a decoded image; ``text`` is why text may stand in it, None where nobody looked."""
+    def of(cls, image: DecodedImage, text: str | None, thumbnail: int | None = None) -> Seen:
+        """Return what is kept of a decoded image.
+
+        Args:
+            image: decoded, a large JPEG perhaps at a reduced scale.
+            text: why text may stand in it, None where nobody looked.
+            thumbnail: pixels a side of a thumbnail that is made too, at most 256; None makes none.
+        """
+        small = reduced(image.pixels)
         return cls(
             image.format, image.width, image.height, image.patient, image.spacing, image.frame, image.frames,
-            image.modality, pixel_digest(image.pixels, greyscale=image.greyscale), look_of(image.pixels), text,
-            thumbnail,
+            image.modality, pixel_digest(image.pixels, greyscale=image.greyscale), look_of(small), text,
+            None if thumbnail is None else thumbnail_of(small, thumbnail),
         )  # fmt: skip
+
+    def as_message(self) -> Message:
+        """Return what another process, or a file, is told of it; `of_message` makes it one again."""
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "thumbnail"}
+        return {"kind": "seen", **facts}, self.thumbnail or b""
+
+    @classmethod
+    def of_message(cls, head: dict[str, Any], body: bytes) -> Seen:
+        """Return what `as_message` told."""
+        facts = {name: value for name, value in head.items() if name != "kind"}
+        spacing = None if facts["spacing"] is None else tuple(facts["spacing"])
+        return cls(**{**facts, "spacing": spacing, "thumbnail": body or None})
 
 
 class Look(NamedTuple):
-    """A file to look at: its bytes, its name for errors, and the number of one frame, None for the view's."""
+    """A file to look at: its bytes, its name for errors, and the number of one frame, None for the view's.
+
+    ``place`` is its name in its source with the folders that all files share.
+    """
 
     data: bytes
     name: str
     frame: int | None = None
+    place: str = ""
 
 
 class Found(NamedTuple):
-    """What was seen of a file's images, and the error that ended it."""
+    """What was seen of a file's images, the error that ended it, and `file_digest` of its bytes where it is known."""
 
     seen: list[Seen]
     error: UnreadableImage | None = None
+    digest: str | None = None
+
+
+def file_digest(data: bytes) -> str:
+    """Return the hash that files are known by: BLAKE2b, 16 bytes, in hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 SeeAll = Callable[[Sequence[Look], DicomView], Iterator[Found]]
@@ -82,8 +113,7 @@ def see(
     """
     for image in check_images(data, name, view, frame, CHECKED_AT):
         text = text_reason(image, partial(look_closer, data, name))
-        small = None if thumbnail is None else thumbnail_of(image.pixels, thumbnail)
-        yield Seen.of(image, text, small)
+        yield Seen.of(image, text, thumbnail)
 
 
 def see_all(looks: Sequence[Look], view: DicomView, thumbnail: int | None = None) -> Iterator[Found]:

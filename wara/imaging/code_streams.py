@@ -16,6 +16,19 @@ _SOS, _EOI = 0xDA, 0xD9
 _J2K_SIZ, _J2K_COM, _J2K_SOT = 0x51, 0x64, 0x90
 
 
+def jpeg_head(data: bytes) -> bytes:
+    """Return what stands before the coded picture of a JPEG, or all of it where its segments do not lead there."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _SOS:
+            return data[:place]
+        # FF is filling before a marker; the others of these have no length (T.81, B.1.1.3).
+        alone = marker == 0x01 or 0xD0 <= marker <= 0xD8
+        place += 1 if marker == 0xFF else 2 if alone else 2 + int.from_bytes(data[place + 2 : place + 4])
+    return data
+
+
 def strip_jpeg(data: bytes, orientation: int = 1) -> bytes:
     """Return a JPEG (also lossless and JPEG-LS) with its picture, its colour facts and nothing else.
 

@@ -31,7 +31,10 @@ def is_image_name(name: str) -> bool:
 
     A name without a suffix, or with one of digits (``1.2.840.113619.2.5``), is often a DICOM file.
     """
-    suffix = PurePosixPath(name).suffix.lower()
+    # As ``PurePosixPath(name).suffix``, which takes longer than all else here; this is asked of 100,000 names.
+    file = name.rpartition("/")[2]
+    dot = file.rfind(".")
+    suffix = file[dot:].lower() if 0 < dot < len(file) - 1 else ""
     return suffix in IMAGE_SUFFIXES or suffix == "" or suffix[1:].isdigit()
 
 

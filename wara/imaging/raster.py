@@ -147,7 +147,7 @@ def _to_pixels(image: Image.Image, opened: Image.Image) -> tuple[Pixels, bool]:
         # Pillow inverts "white is zero" at 8 bits and fewer, but not above.
         return (255 - plane if tags.get(_TAG_PHOTOMETRIC) == 0 else plane), True
     if mode in ("1", "L"):
-        return np.asarray(image.convert("L")), True
+        return np.asarray(image if mode == "L" else image.convert("L")), True
     if mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = _over_black(image.convert("RGBA"))
     elif mode != "RGB":

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from wara.errors import UnreadableImage
-from wara.imaging.code_streams import exif_with_orientation, strip_jpeg
+from wara.imaging.code_streams import exif_with_orientation, jpeg_head, strip_jpeg
 from wara.imaging.raster import PILLOW_FORMATS, read_orientation
 from wara.imaging.tiff_metadata import strip_tiff
 
@@ -61,7 +61,8 @@ def strip_raster(content: bytes, name: str, kind: str) -> bytes:
 
 def _orientation(content: bytes, kind: str) -> int:
     """Return the orientation that decoding will find, from wherever it does; 1 where the file cannot be opened."""
-    if not any(mark in content for mark in _MAY_TURN[kind]):
+    head = jpeg_head(content) if kind == "JPEG" else content
+    if not any(mark in head for mark in _MAY_TURN[kind]):
         return 1
     try:
         with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS[kind]) as image:

@@ -129,6 +129,18 @@ def _bands(grey: Pixels) -> list[tuple[int, int]]:
 
 def _crossed(grey: Pixels, rows: int) -> npt.NDArray[np.intp]:
     """Return where so many rows begin to follow each other that look like those of a line of text."""
+    # Of so many rows in turn one has a number that they divide: where none of those looks so, nothing follows.
+    some = grey[rows - 1 :: rows]
+    if not _dense(some).any():
+        return np.empty(0, dtype=np.intp)
+    dense = _dense(grey)
+    if np.count_nonzero(dense) < rows:
+        return np.empty(0, dtype=np.intp)
+    return np.flatnonzero(np.convolve(dense, np.ones(rows, dtype=int), "valid") == rows)
+
+
+def _dense(grey: Pixels) -> npt.NDArray[np.bool_]:
+    """Return for each row whether it has enough sharp steps near each other."""
     height, width = grey.shape
     dense = np.zeros(height, dtype=bool)
     window = min(max(_LINE.window, width // _LINE.share), width - 2)
@@ -143,9 +155,7 @@ def _crossed(grey: Pixels, rows: int) -> npt.NDArray[np.intp]:
         if busy.size:  # few rows go further
             before = np.cumsum(sharp[busy], axis=1, dtype=np.uint16)
             dense[top + busy] = (before[:, window:] - before[:, :-window]).max(axis=1) >= _LINE.steps
-    if np.count_nonzero(dense) < rows:
-        return np.empty(0, dtype=np.intp)
-    return np.flatnonzero(np.convolve(dense, np.ones(rows, dtype=int), "valid") == rows)
+    return dense
 
 
 def _tallest(shape: tuple[int, ...]) -> int:

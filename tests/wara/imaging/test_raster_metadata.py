@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from wara.errors import UnreadableImage
 from wara.imaging import read_image
-from wara.imaging.code_streams import strip_jpeg, strip_jpeg2000
+from wara.imaging.code_streams import jpeg_head, strip_jpeg, strip_jpeg2000
 from wara.imaging.deidentify import deidentify
 
 SECRET = b"PLANTED"
@@ -133,3 +133,21 @@ def test_files_that_are_cut_short_are_still_named_so(encode, colours, kind, shar
 def test_a_tiff_whose_directory_is_damaged_is_refused():
     with pytest.raises(UnreadableImage, match="damaged"):
         deidentify(b"II*\0" + struct.pack("<I", 99999), "a.tif")
+
+
+def test_an_orientation_is_found_behind_segments_that_hold_the_mark_of_a_picture(encode, colours):
+    data = planted(encode, colours, "JPEG", 6)
+    misleading = struct.pack(">BBH", 0xFF, 0xEC, 2 + 8) + b"ab\xff\xda\xff\xda cd"[:8]
+    turned = data[:2] + misleading + b"\xff" + data[2:]
+    assert jpeg_head(turned).count(b"\xff\xda") >= 2
+    assert turned.startswith(jpeg_head(turned)) and turned[len(jpeg_head(turned)) :].startswith(b"\xff\xda")
+    np.testing.assert_array_equal(
+        read_image(deidentify(turned, "a"), "a").pixels, read_image(data, "a").pixels
+    )
+
+
+def test_where_segments_lead_nowhere_all_of_a_jpeg_is_its_head(encode, colours):
+    data = planted(encode, colours, "JPEG", 1)
+    for cut in range(2, len(jpeg_head(data)), 7):
+        assert jpeg_head(data[:cut]) == data[:cut]
+    assert jpeg_head(data[:2] + b"no marker" + data[2:]) == data[:2] + b"no marker" + data[2:]

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from wara.imaging import check_images
 from wara.imaging.burned_in import Box, declared_text, outside
-from wara.imaging.text_detector import _opening, find_text, may_hold_text
+from wara.imaging.text_detector import _crossed, _dense, _opening, find_text, may_hold_text
 from wara.imaging.text_look import CHECKED_AT, look_at, look_closer, text_reason
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -132,3 +132,16 @@ def test_the_rows_that_are_looked_at_together_change_nothing(monkeypatch, at_onc
     before = find_text(page)
     monkeypatch.setattr("wara.imaging.text_detector._NEAR", at_once)
     assert find_text(page) == before != []
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_rows_of_text_are_found_wherever_they_begin_though_few_are_looked_at_first(rows):
+    letters = np.zeros((9, 120), np.uint8)
+    letters[:, 20:60:4] = 255
+    for top in range(30):
+        for height in (rows - 1, rows, 9):
+            grey = np.zeros((60, 120), np.uint8)
+            grey[top : top + height] = letters[:height]
+            assert np.count_nonzero(_dense(grey)) == height
+            expected = list(range(top, top + height - rows + 1))
+            assert _crossed(grey, rows).tolist() == expected
