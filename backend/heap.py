@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import sys
 import threading
 from typing import Any
+
+from wara.heap import of_glibc
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 _TIDY_EVERY_S = 30.0
@@ -28,7 +28,7 @@ def share_one_heap() -> bool:
     _is_servers_own = True
     if "MALLOC_ARENA_MAX" in os.environ:
         return False
-    mallopt = _of_glibc("mallopt")
+    mallopt = of_glibc("mallopt")
     return mallopt is not None and bool(mallopt(_M_ARENA_MAX, 1))
 
 
@@ -44,7 +44,7 @@ def keep_tidy() -> None:
         return
     gc.collect()
     gc.freeze()
-    threading.Thread(target=_tidy, args=(_of_glibc("malloc_trim"),), name="tidy", daemon=True).start()
+    threading.Thread(target=_tidy, args=(of_glibc("malloc_trim"),), name="tidy", daemon=True).start()
 
 
 def _tidy(trim: Any) -> None:
@@ -53,8 +53,3 @@ def _tidy(trim: Any) -> None:
         gc.collect()
         if trim is not None:
             trim(0)
-
-
-def _of_glibc(name: str) -> Any:
-    """Return a function of glibc, or None where another C library is in use."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -29,7 +29,7 @@ from wara.training.frozen import cut
 from wara.training.lean import lean
 from wara.training.methods import build, parameter_groups
 from wara.training.recipe import Recipe
-from wara.training.shares import learn, number_of
+from wara.training.shares import learn, number_of, parts_of
 
 Run = Callable[[Tensor], Tensor]
 
@@ -91,6 +91,7 @@ def _steps(
     set_fused_attention(model, images.device, training=True)
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     shares = number_of(model, images.device)
+    parts = parts_of(model, images.device, len(images), shares)
 
     def loss_of(some: Tensor, wanted: Tensor) -> Tensor:
         with answering(model, images.device, recipe.precision):
@@ -102,7 +103,7 @@ def _steps(
         before = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         with class_token_only(model):
-            learn(loss_of, parameters, images, targets, shares)
+            learn(loss_of, parameters, images, targets, shares, parts)
         optimiser.step()
         _wait(images.device)
         if number >= _WARM_UP:

@@ -31,6 +31,7 @@ from wara.data.split_file import write_split_csv
 from wara.errors import InputError
 from wara.evaluation.card import render_card
 from wara.evaluation.predictions import write_predictions
+from wara.heap import give_back
 from wara.home import remember_weights
 from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
@@ -116,10 +117,12 @@ def train(
             accumulate=accumulate, stop=stop,
         )  # fmt: skip
         outputs.write_history(out, fitted.history)
+        give_back()
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
         tested = _test(model, study, backbone, small, device)
         trained, adapter = count_parameters(model, backbone)
         save(model, recipe, out / outputs.ADAPTER)
+        give_back()
         emit({"type": "phase", "phase": "analysing", "message": "Drawing what the fine-tuning used"})
         batches = study.batches(study.rows("test"), backbone, small, device)
         write_predictions(out / outputs.PREDICTIONS, study.catalogue.classes, list(tested.predictions.values()))

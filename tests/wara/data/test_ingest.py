@@ -132,8 +132,8 @@ def test_progress_counts_every_image_from_the_calling_thread(mixed):
 @pytest.mark.parametrize(("together", "held"), [(1, 1 << 20), (4, 1 << 20), (32, 100)])
 def test_only_a_few_images_are_read_ahead(folder, png, monkeypatch, together, held):
     module = sys.modules["wara.data.ingest"]  # the package has the function by this name
-    monkeypatch.setattr(module, "_TOGETHER", together)
-    monkeypatch.setattr(module, "_TOGETHER_BYTES", held)  # an image has more than 100 bytes
+    monkeypatch.setattr(module, "TOGETHER", together)
+    monkeypatch.setattr(module, "TOGETHER_BYTES", held)  # an image has more than 100 bytes
     root = folder({f"{'ab'[n % 2]}/{n:03}.png": png(n) for n in range(60)})
     read, lead = [], []
     with open_source(root) as source:

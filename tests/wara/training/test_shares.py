@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests.wara.support import CONFIGS
 from wara.training.class_token import answering, class_token_only
 from wara.training.lean import lean
-from wara.training.shares import MOST, at_once, cut, learn, number_of
+from wara.training.shares import MOST, at_once, cut, learn, number_of, parts_of
 
 CPU = torch.device("cpu")
 SIZES = {"img_size": 40, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 3}
@@ -35,7 +35,9 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def gradients(model: nn.Module, images: Tensor, targets: Tensor, number: int, precision: str) -> list[Tensor]:
+def gradients(
+    model: nn.Module, images: Tensor, targets: Tensor, number: int, precision: str, parts: int = 1
+) -> list[Tensor]:
     def loss_of(some: Tensor, wanted: Tensor) -> Tensor:
         with answering(model, CPU, precision):
             logits = model(some)
@@ -43,16 +45,16 @@ def gradients(model: nn.Module, images: Tensor, targets: Tensor, number: int, pr
 
     model.zero_grad()
     with class_token_only(model):
-        loss = learn(loss_of, trained(model), images, targets, number)
+        loss = learn(loss_of, trained(model), images, targets, number, parts)
     return [loss, *(torch.zeros(()) if p.grad is None else p.grad.clone() for p in trained(model))]
 
 
 @pytest.mark.parametrize("method", CONFIGS)
-@pytest.mark.parametrize("number", [2, 3])
-def test_loss_and_gradients_are_those_of_the_whole_batch(method: str, number: int) -> None:
+@pytest.mark.parametrize(("number", "parts"), [(2, 1), (3, 1), (1, 2), (2, 3)])
+def test_loss_and_gradients_are_those_of_the_whole_batch(method: str, number: int, parts: int) -> None:
     model, images, targets = adapted(method), torch.randn(14, 3, 40, 40), torch.arange(14) % 3
     whole = gradients(model, images, targets, 1, "float32")
-    for found, expected in zip(gradients(model, images, targets, number, "float32"), whole, strict=True):
+    for found, expected in zip(gradients(model, images, targets, number, "float32", parts), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -137,6 +139,29 @@ def test_there_are_as_many_shares_as_cores_up_to_four(cores: int, expected: int)
 def test_elsewhere_than_on_a_cpu_a_batch_stays_whole(device: str) -> None:
     torch.set_num_threads(2)
     assert number_of(vit(), torch.device(device)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "number", "expected"),
+    [
+        ("vit_tiny_patch16_224", 32, 2, 1),  # operations too short for fewer images at once
+        ("vit_small_patch16_224", 32, 2, 2),
+        ("vit_base_patch16_224", 32, 2, 4),
+        ("vit_base_patch16_224", 32, 1, 8),
+        ("vit_base_patch16_224", 6, 2, 1),
+        ("resnet18", 32, 2, 1),
+    ],
+)
+def test_a_batch_of_a_wide_network_is_cut_into_parts(name: str, images: int, number: int, expected: int) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert parts_of(model, CPU, images, number) == expected
+    assert parts_of(model, torch.device("cuda"), images, number) == 1
+
+
+def test_adapters_change_nothing_about_the_parts() -> None:
+    model = peft.get_peft_model(timm.create_model("vit_small_patch16_224"), peft.LoraConfig(target_modules=["qkv"]))
+    assert parts_of(model, CPU, 32, 2) == 2
 
 
 def test_one_share_is_computed_by_the_caller() -> None:
