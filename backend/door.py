@@ -1,4 +1,4 @@
-"""De-identification at the door: the check of a data set reads each file once and writes what is kept of it.
+"""De-identification at the door: the check of a data set reads each file and writes what is kept of it.
 
 Until then an upload lies as it came, since labels may have to be read from headers, names and tables. What is kept goes
 to ``clean``; its table of labels and its mapping, if any, to ``kept``. Whoever stops the server at any moment loses
