@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from wara.analysis.bands import Band, describe_band, layer_labels
 from wara.analysis.style import (
@@ -144,13 +144,17 @@ def _draw_cells(
     # Energy piles up in the coarse subband; the root keeps differences among the small shares visible.
     norm = PowerNorm(0.6, vmin=0, vmax=max(peak, float(even.max())))
     rows = len(shares)
+    corners, faces = [], []
     for row, values in enumerate([*shares, even]):
         y = row if row < rows else rows + 0.35
         for place, value in zip(places, values, strict=True):
             face = colours(norm(value)) if np.isfinite(value) else colours(0.0)
-            axes.add_patch(Rectangle((place - 0.485, y - 0.465), 0.97, 0.93, facecolor=face, linewidth=0))
+            left, right, top, bottom = place - 0.485, place + 0.485, y - 0.465, y + 0.465
+            corners.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+            faces.append(face)
             text = _percent(value) if np.isfinite(value) else "\N{EN DASH}"
             axes.text(place, y, text, ha="center", va="center", size=TEXT, color=ink_on(face, look))
+    axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0), autolim=False)
     axes.set_xlim(-0.5, places[-1] + 0.5)
     axes.set_ylim(rows + 0.85, -0.5)
     style_axes(axes, look)
