@@ -69,6 +69,7 @@ class Intake(Places):
     def start(self) -> None:
         """Begin checking; uploads whose check a stopped server left unfinished are checked again."""
         self._stopping.clear()
+        self._looks.start()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="data-check")
         self._submitted.clear()
         self._try_sweep()
@@ -323,6 +324,7 @@ class Intake(Places):
             # Still "checking", so the next sweep has it checked again.
             unexpected(error)
         finally:
+            self._looks.forget(dataset_id)  # also where it failed: what was seen is not to outlive what came
             self._progress.pop(dataset_id, None)
             self._submitted.discard(dataset_id)
 
@@ -370,7 +372,6 @@ class Intake(Places):
             else:
                 self._fail(dataset_id, problem_of(error))
         else:
-            self._looks.forget(dataset_id)
             self._set_down(dataset_id, "ready", admitted=admitted)
             self._remove_raw(dataset_id)
 

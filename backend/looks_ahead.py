@@ -20,13 +20,13 @@ from backend.incoming import StoredFile
 from backend.problems import unexpected
 from wara.data.ingest import TOGETHER, TOGETHER_BYTES
 from wara.data.seen import Found, Look, SeeAll, Seen
-from wara.errors import InputError, UnreadableImage
+from wara.errors import InputError
 from wara.imaging import DicomView
 from wara.imaging.formats import is_image_name
 from wara.imaging.view import DEFAULT_VIEW
-from wara.messages import Message, packed, read_message, refusal, refused
+from wara.messages import Message, packed, read_message
 
-# Data sets at a time: each holds an open file. Of others the check sees everything itself.
+# Data sets at a time: each holds an open file. For one more, what was seen of the first is dropped.
 MOST = 32
 # Larger ones are left to the check, which refuses them before it reads them.
 MOST_BYTES = 256 << 20
@@ -47,13 +47,23 @@ class LooksAhead:
         self._threads = threads or min(4, os.cpu_count() or 1) + 1
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._stopped = False
         self._ahead: dict[str, _Ahead] = {}
+
+    def start(self) -> None:
+        """Look again after `stop`."""
+        with self._lock:
+            self._stopped = False
 
     def look(self, dataset_id: str, folder: Path, files: Iterable[StoredFile]) -> None:
         """Have files looked at that lie in a folder now under their names, after those that wait already."""
         batches = list(_batches(files))
         with self._lock:
-            if not batches or (dataset_id not in self._ahead and len(self._ahead) >= MOST):
+            first = next(iter(self._ahead)) if len(self._ahead) >= MOST and dataset_id not in self._ahead else None
+        if first is not None:
+            self.forget(first)
+        with self._lock:
+            if not batches or self._stopped:
                 return
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="look-ahead")
@@ -104,6 +114,7 @@ class LooksAhead:
     def stop(self) -> None:
         """End the threads and drop everything."""
         with self._lock:
+            self._stopped = True
             pool, self._pool = self._pool, None
             known = list(self._ahead)
         if pool is not None:
@@ -120,7 +131,8 @@ class LooksAhead:
                 read.append(file)
         try:
             for file, found in zip(read, self._see(looks, DEFAULT_VIEW), strict=True):
-                ahead.note(file, found)
+                if found.error is None:  # it may have been the machine's fault, and is for the check to say
+                    ahead.note(file, found)
         except (InputError, OSError, ValueError):
             pass  # the check meets it too, and says it; or the disk is full, or the data set is forgotten
         except Exception as error:
@@ -137,8 +149,8 @@ class _Ahead:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, file: StoredFile, found: Found) -> None:
-        end: Message = ({"kind": "end"} if found.error is None else refusal(found.error), b"")
-        told = b"".join(piece for message in (*(s.as_message() for s in found.seen), end) for piece in packed(*message))
+        messages: list[Message] = [*(seen.as_message() for seen in found.seen), ({"kind": "end"}, b"")]
+        told = b"".join(piece for message in messages for piece in packed(*message))
         with self.lock:
             place = self.file.seek(0, os.SEEK_END)
             self.file.write(told)
@@ -155,9 +167,6 @@ class _Ahead:
                 head, body = message
                 if head["kind"] == "end":
                     return Found(seen, digest=digest)
-                if head["kind"] == "refused":
-                    error = refused(head)
-                    return Found(seen, error, digest) if isinstance(error, UnreadableImage) else None
                 seen.append(Seen.of_message(head, body))
         return None
 

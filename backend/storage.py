@@ -75,6 +75,8 @@ class Storage:
         self.claim()
         for leftover in (*(self.root / "scratch").iterdir(), *self.root.glob("*/.*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.is_file():  # without a name while its server lived, where the disk can do that
+                leftover.unlink()
         for staging in (self.root / "staging").iterdir():
             shutil.rmtree(staging / "incoming", ignore_errors=True)
 

@@ -38,7 +38,6 @@ def keeper(folder: Path) -> Iterator[Callable[[str, bytes], None]]:
     with contextlib.ExitStack() as stack:
         try:
             shelf = stack.enter_context(_opened(folder))
-            shelf.execute("PRAGMA journal_mode = OFF")
             shelf.execute("PRAGMA page_size = 16384")  # a thumbnail in one page, or in two
             shelf.execute(_TABLE)
         except sqlite3.Error:  # the data set was deleted meanwhile, or the disk is full
@@ -99,7 +98,8 @@ def forget_thumbnails(folder: Path, items: Iterable[Item]) -> None:
 
 def remove_thumbnails(folder: Path) -> None:
     """Remove all thumbnails of a data set."""
-    (folder / THUMBNAILS_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # still open, where that keeps a file in its place
+        (folder / THUMBNAILS_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / _FORMER_FOLDER, ignore_errors=True)
 
 
@@ -113,7 +113,7 @@ def _kept(folder: Path, digest: str) -> bytes | None:
     except sqlite3.OperationalError:  # somebody writes for very long, or the data set was deleted meanwhile
         return None
     except sqlite3.DatabaseError:  # damaged; all of it can be made again
-        path.unlink(missing_ok=True)
+        remove_thumbnails(folder)
         return None
     return None if row is None else bytes(row[0])
 
@@ -124,6 +124,8 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     shelf = sqlite3.connect(folder / THUMBNAILS_FILE, timeout=_WAIT_S, check_same_thread=False)
     try:
         shelf.execute("PRAGMA synchronous = OFF")
+        # What is overwritten is not to lie in a second file.
+        shelf.execute("PRAGMA journal_mode = MEMORY")
         yield shelf
     finally:
         shelf.close()

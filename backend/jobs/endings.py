@@ -15,7 +15,7 @@ from backend.db import Job, Model
 from backend.jobs import memory
 from backend.jobs.sentences import died, gave_up, how_it_ended, out_of_memory
 from backend.jobs.transitions import Transitions
-from backend.jobs.worker import CHECKPOINT_FILE, ORDER_FILE, RESULT_FILE, RUN_FOLDER
+from backend.jobs.worker import CHECKPOINT_FILE, ORDER_FILE, RECIPE_FILE, RESULT_FILE, RUN_FOLDER
 from backend.problems import unexpected
 from backend.settings import Settings
 from backend.storage import Storage, read_json
@@ -142,13 +142,20 @@ class Endings:
         from wara.training.recipe import Recipe
 
         recipe = Recipe.from_preset(job.preset, method=job.method, backbone=job.backbone_spec, **job.recipe)
-        before, parts = math.ceil(recipe.batch_size / job.accumulate), job.accumulate * 2
+        parts = self._parts(job)
+        before, after = math.ceil(recipe.batch_size / parts), math.ceil(recipe.batch_size / (2 * parts))
         if before <= 1:
             self.end(job.id, "failed", out_of_memory())
             return
-        after = math.ceil(recipe.batch_size / parts)
         facts = {"before": before, "after": after, "parts": math.ceil(recipe.batch_size / after)}
-        self._transitions.requeue(job.id, "out-of-memory", facts, accumulate=parts, attempts=1)
+        self._transitions.requeue(job.id, "out-of-memory", facts, accumulate=2 * job.accumulate, attempts=1)
+
+    def _parts(self, job: Job) -> int:
+        """Return the parts that a job's batches were computed in: more than it was told where the network is wide."""
+        try:
+            return max(job.accumulate, int(read_json(self._folder(job.id) / RECIPE_FILE)["accumulate"]))
+        except (OSError, ValueError, KeyError, TypeError):  # the memory ran out before that was written
+            return job.accumulate
 
     def _got_further(self, job_id: str) -> bool:
         """Tell whether a job's process kept something before it was gone: such a job is not given up."""

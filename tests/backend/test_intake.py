@@ -164,3 +164,14 @@ def test_a_data_set_deleted_while_an_order_was_checked_is_a_404(studio: Any, mon
     assert (answer.status_code, answer.json()["code"]) == (404, "data-set-not-found")
     with studio.http.app.state.parts.database.session() as session:
         assert session.query(Job).count() == 0
+
+
+@pytest.mark.parametrize("files", [study(12), dict.fromkeys(study(12), b"broken")], ids=["ready", "failed"])
+def test_what_was_seen_ahead_is_forgotten_when_the_check_ends_however_it_ends(
+    bench: Bench, files: dict[str, bytes]
+) -> None:
+    dataset = bench.received(files)
+    assert dataset in bench.intake._looks._ahead
+    bench.intake.finish(dataset)
+    wait_until(lambda: bench.state(dataset) in ("ready", "failed"))
+    wait_until(lambda: dataset not in bench.intake._looks._ahead)

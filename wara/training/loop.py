@@ -24,7 +24,7 @@ from wara.training.device import set_fused_attention
 from wara.training.frozen import KeptBatches
 from wara.training.methods import load_trained_state, trained_state
 from wara.training.recipe import Recipe
-from wara.training.shares import at_once, cut, learn, number_of, parts_of
+from wara.training.shares import at_once, cut, learn, number_of
 
 Emit = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
@@ -87,8 +87,8 @@ def fit(
         checkpoint: written after every epoch, every minute or so within a long one, and before stopping.
         run: what makes logits of a batch, where that is not the whole model (`wara.training.frozen`).
         resume: whether to go on from the checkpoint, where there is one.
-        accumulate: times as many parts as usual (`wara.training.shares.parts_of`) that a batch is computed in, one
-            after the other, to need less memory; the gradients add up to those of the whole batch.
+        accumulate: parts that a batch is computed in, one after the other, to need less memory; the gradients add up to
+            those of the whole batch.
         stop: asked after every step.
 
     Raises:
@@ -150,11 +150,10 @@ def fit(
         model.train()
         set_fused_attention(model, device, training=True)
         shares = number_of(model, device)
-        parts = accumulate * parts_of(model, device, recipe.batch_size, shares)
         for images, targets in train.training(epoch, begin=part.step):
             optimiser.zero_grad(set_to_none=True)
             with class_token_only(model):
-                loss = learn(partial(loss_of, targets), parameters, images, targets, shares, parts)
+                loss = learn(partial(loss_of, targets), parameters, images, targets, shares, accumulate)
             part.loss_sum += loss * len(targets)
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimiser.step()

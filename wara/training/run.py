@@ -41,6 +41,7 @@ from wara.training.fitting import fit_study
 from wara.training.loop import Emit, Stop
 from wara.training.methods import build, count_parameters, save
 from wara.training.recipe import Recipe
+from wara.training.shares import number_of, parts_of
 from wara.training.study_data import SPLITS, StudyData
 from wara.training.testing import Side, Tested, measure_model, training_rows
 
@@ -75,7 +76,8 @@ def train(
         decisions: file of decisions about findings (see `wara.data.decisions`); they are applied before the split, and
             kept with the run.
         checked: a stored catalogue of the data (see `wara.data.checked`), which is then not listed once more.
-        accumulate: parts that each batch is computed in (see `wara.training.loop.fit`); `resume` may use another.
+        accumulate: times as many parts as usual that each batch is computed in (`wara.training.shares.parts_of`), where
+            memory ran out; `resume` may use another.
         stop: asked after every step whether to end here; `resume` goes on from that step.
 
     Returns:
@@ -89,6 +91,7 @@ def train(
     recipe.validate()
     began = time.perf_counter()
     device = resolve_device(recipe.device)
+    parts = accumulate
     try:
         finished = _prepare_folder(out, resume, recipe)
         if finished is not None:
@@ -102,10 +105,11 @@ def train(
         emit({"type": "phase", "phase": "preparing", "message": "Preparing the model"})
         torch.manual_seed(recipe.seed)
         model = build(backbone, recipe).to(device)
+        parts *= parts_of(model, device, recipe.batch_size, number_of(model, device))
         report = data_report(study.catalogue, study.split, decisions=study.decisions)
         for warning in report.get("warnings", []):
             emit({"type": "warning", "message": warning})
-        _write_recipe(out, recipe, backbone, study, device, resume, accumulate)
+        _write_recipe(out, recipe, backbone, study, device, resume, parts)
         if mapping is not None:
             write_mapping(out / MAPPING_FILE, mapping)
         if study.decisions:
@@ -114,7 +118,7 @@ def train(
         small = dataclasses.replace(recipe, batch_size=math.ceil(recipe.batch_size / accumulate))
         fitted = fit_study(
             model, backbone, study, recipe, small, out, _own_cache(out), device=device, emit=emit, resume=resume,
-            accumulate=accumulate, stop=stop,
+            accumulate=parts, stop=stop,
         )  # fmt: skip
         outputs.write_history(out, fitted.history)
         give_back()
@@ -154,7 +158,7 @@ def train(
     except torch.OutOfMemoryError as error:
         raise InputError(
             "The device has not enough memory for this training",
-            seen=f"{math.ceil(recipe.batch_size / accumulate)} images at once",
+            seen=f"{math.ceil(recipe.batch_size / parts)} images at once",
             remedy="Halve the batch size, or choose a smaller backbone.", code="out-of-memory",
         ) from error  # fmt: skip
     _clean(out)

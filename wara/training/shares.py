@@ -41,9 +41,13 @@ def number_of(model: nn.Module, device: torch.device) -> int:
         model: the model, in training or evaluation mode.
         device: where it is.
     """
-    if device.type != "cpu" or (model.training and any(_needs_whole_batches(module) for module in model.modules())):
+    if device.type != "cpu" or _stays_whole(model):
         return 1
     return min(MOST, torch.get_num_threads())
+
+
+def _stays_whole(model: nn.Module) -> bool:
+    return model.training and any(_needs_whole_batches(module) for module in model.modules())
 
 
 def _needs_whole_batches(module: nn.Module) -> bool:
@@ -57,7 +61,8 @@ def _needs_whole_batches(module: nn.Module) -> bool:
 def parts_of(model: nn.Module, device: torch.device, images: int, number: int) -> int:
     """Return into how many parts, one after the other, a batch is cut to need less memory: as many as cost no time.
 
-    1 on a graphics card, whose operations are never long enough, and for networks other than plain vision transformers.
+    1 on a graphics card, whose operations are never long enough, for networks other than plain vision transformers, and
+    where `number_of` has its own reasons for a whole batch.
 
     Args:
         model: the model, perhaps with adapters.
@@ -66,7 +71,7 @@ def parts_of(model: nn.Module, device: torch.device, images: int, number: int) -
         number: of shares, from `number_of`, into which each part is cut.
     """
     base: Any = base_of(model)
-    if device.type != "cpu" or type(base) is not VisionTransformer:
+    if device.type != "cpu" or type(base) is not VisionTransformer or _stays_whole(model):
         return 1
     of_an_image: float = base.patch_embed.num_patches * base.embed_dim**2
     of_a_share = max(_FEWEST_IMAGES, math.ceil(_LONG_ENOUGH / of_an_image))

@@ -45,6 +45,18 @@ if json.loads((folder / "job.json").read_text())["accumulate"] < 4:
     (folder / "result.json").write_text('{"state": "failed", "error": {"code": "out-of-memory"}}')
     sys.exit(1)
 """ + SUCCEEDS
+# A wide network is trained in four times as many parts as it was told.
+HUNGRY_AND_WIDE = """
+import json, sys
+from pathlib import Path
+run = Path(sys.argv[1]) / "run"
+run.mkdir(exist_ok=True)
+told = json.loads((run.parent / "job.json").read_text())["accumulate"]
+(run / "recipe.json").write_text(json.dumps({"accumulate": 4 * told}))
+""" + HUNGRY.replace(SUCCEEDS, """
+import shutil
+shutil.rmtree(run)
+""" + SUCCEEDS)
 NEVER_FITS = HUNGRY.replace("< 4", "< 1000")
 FULL = """
 import json, sys
@@ -142,6 +154,18 @@ def test_after_out_of_memory_a_job_goes_on_with_half_as_many_images_at_once(benc
     ended = bench.reaches("one", "succeeded")
     assert ended.accumulate == 4 and codes(ended).count("out-of-memory") == 2
     assert "with 30 images at once. It goes on with 15 at once and 2 rounds" in " ".join(told(ended))
+
+
+def test_images_at_once_are_those_of_a_part_where_the_network_is_wide(bench: Bench) -> None:
+    bench.add("one", recipe={"batch_size": 32})
+    bench.start(HUNGRY_AND_WIDE)
+    ended = bench.reaches("one", "succeeded")
+    assert ended.accumulate == 4
+    said = " ".join(told(ended))
+    assert "with 8 images at once. It goes on with 4 at once and 8 rounds" in said
+    assert "with 4 images at once. It goes on with 2 at once and 16 rounds" in said
+    bench.add("two", recipe={"batch_size": 4})
+    assert bench.reaches("two", "failed").error["code"] == "out-of-memory"  # one image at once, and still too many
 
 
 def test_a_job_of_which_not_one_image_fits_fails_and_says_what_to_do(bench: Bench) -> None:

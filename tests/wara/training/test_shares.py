@@ -150,6 +150,7 @@ def test_elsewhere_than_on_a_cpu_a_batch_stays_whole(device: str) -> None:
         ("vit_base_patch16_224", 32, 1, 8),
         ("vit_base_patch16_224", 6, 2, 1),
         ("resnet18", 32, 2, 1),
+        ("vit_small_resnet26d_224", 32, 1, 1),  # statistics over a batch are those of all of it
     ],
 )
 def test_a_batch_of_a_wide_network_is_cut_into_parts(name: str, images: int, number: int, expected: int) -> None:
