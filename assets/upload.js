@@ -215,7 +215,7 @@
       line.wait = (sentence) => { part("text").textContent = sentence; };
       try {
         const made = await task(line);
-        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. The images of “${made.name}” are now being checked.`);
+        line.done(made.status === "mapping" ? `Sent. Say where the labels of “${made.name}” come from.` : `Sent. What is found in “${made.name}” is shown under its name.`);
         trigger(event, { id: made.id });
       } catch (error) {
         if (!(error instanceof Problem)) console.warn(error);
