@@ -18,7 +18,7 @@ from typing import IO
 
 from backend.incoming import StoredFile
 from backend.problems import unexpected
-from wara.data.ingest import TOGETHER, TOGETHER_BYTES
+from wara.data.ingest import together
 from wara.data.seen import Found, Look, SeeAll, Seen
 from wara.errors import InputError
 from wara.imaging import DicomView
@@ -57,13 +57,15 @@ class LooksAhead:
 
     def look(self, dataset_id: str, folder: Path, files: Iterable[StoredFile]) -> None:
         """Have files looked at that lie in a folder now under their names, after those that wait already."""
-        batches = list(_batches(files))
+        images = [file for file in files if is_image_name(file.name) and file.size <= MOST_BYTES]
+        if not images:
+            return
         with self._lock:
             first = next(iter(self._ahead)) if len(self._ahead) >= MOST and dataset_id not in self._ahead else None
         if first is not None:
             self.forget(first)
         with self._lock:
-            if not batches or self._stopped:
+            if self._stopped:
                 return
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="look-ahead")
@@ -75,6 +77,7 @@ class LooksAhead:
                     return
                 ahead = self._ahead[dataset_id] = _Ahead(file)
             ahead.waiting = [task for task in ahead.waiting if not task.done()]
+            batches = together(images, lambda file: file.size)
             ahead.waiting += [self._pool.submit(self._look, ahead, folder, batch) for batch in batches]
 
     def settle(self, dataset_id: str) -> None:
@@ -173,19 +176,3 @@ class _Ahead:
     def close(self) -> None:
         with self.lock, contextlib.suppress(OSError):  # what was not written yet has no place on a full disk
             self.file.close()
-
-
-def _batches(files: Iterable[StoredFile]) -> Iterator[list[StoredFile]]:
-    """Yield the images among files, so many together as a check looks at in one go."""
-    batch: list[StoredFile] = []
-    held = 0
-    for file in files:
-        if not is_image_name(file.name) or file.size > MOST_BYTES:
-            continue
-        if batch and (len(batch) >= TOGETHER or held + file.size > TOGETHER_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(file)
-        held += file.size
-    if batch:
-        yield batch

@@ -12,6 +12,7 @@ from backend import looks_ahead
 from backend.incoming import StoredFile
 from backend.looks_ahead import LooksAhead
 from tests.backend.support import jpeg, png
+from wara.data.ingest import TOGETHER
 from wara.data.seen import Found, Look, file_digest, see_all
 from wara.errors import InputError
 from wara.imaging import DicomView
@@ -116,14 +117,14 @@ def test_data_sets_do_not_see_each_others_images_though_names_are_the_same(bench
 
 def test_once_a_check_begins_no_further_look_does(bench: Bench) -> None:
     bench.eyes.open.clear()
-    many = {f"{number}.png": png(number) for number in range(looks_ahead.TOGETHER * 12)}
+    many = {f"{number}.png": png(number) for number in range(TOGETHER * 12)}
     bench.arrive(many)
     bench.ahead.settle("one")
     begun = len(bench.eyes.asked)
     bench.eyes.open.set()
     for task in bench.ahead._ahead["one"].waiting:
         assert task.cancelled() or task.result(60) is None
-    assert len(bench.eyes.asked) <= begun + looks_ahead.TOGETHER * bench.ahead._threads < len(many)
+    assert len(bench.eyes.asked) <= begun + TOGETHER * bench.ahead._threads < len(many)
 
 
 def test_tables_and_zips_are_not_looked_at_and_files_that_are_gone_are_left_to_the_check(bench: Bench) -> None:

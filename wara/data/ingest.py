@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from wara.data.checks import nothing_readable
 from wara.data.disk import require_space
@@ -26,6 +26,7 @@ from wara.imaging.quiet import quiet_decoders
 from wara.imaging.traits import NOTHING, Traits, read_traits
 from wara.imaging.view import DEFAULT_VIEW, DicomView
 
+T = TypeVar("T")
 # Images in flight for each worker: enough that none waits, few enough that memory stays flat.
 _AHEAD = 4
 _MAX_WORKERS = 16
@@ -156,7 +157,7 @@ def _decode_all(
 
     try:
         with quiet_decoders():
-            batches = _batches(source, catalogue.items, 1 if size is not None else TOGETHER)
+            batches = _batches(source, catalogue.items, singly=size is not None)
             for items in batches:
                 begin(items)
                 if len(waiting) >= threads * _AHEAD:
@@ -176,20 +177,31 @@ def _decode_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batches(source: Source, items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Yield items in their order, so many together that none waits long for another: few if they are large."""
-    batch: list[Item] = []
+def _batches(source: Source, items: Iterable[Item], *, singly: bool) -> Iterator[list[Item]]:
+    def size(item: Item) -> int:
+        with contextlib.suppress(InputError, OSError):  # reading it will say what is wrong
+            return source.size(item.path)
+        return 0
+
+    return ([item] for item in items) if singly else together(items, size)
+
+
+def together(files: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield files in their order, so many together that none waits long for another: few if they are large.
+
+    Args:
+        files: any.
+        size: returns the bytes of one.
+    """
+    batch: list[T] = []
     held = 0
-    for item in items:
-        size = 0
-        if most > 1:
-            with contextlib.suppress(InputError, OSError):  # reading it will say what is wrong
-                size = source.size(item.path)
-        if batch and (len(batch) >= most or held + size > TOGETHER_BYTES):
+    for file in files:
+        more = size(file)
+        if batch and (len(batch) >= TOGETHER or held + more > TOGETHER_BYTES):
             yield batch
             batch, held = [], 0
-        batch.append(item)
-        held += size
+        batch.append(file)
+        held += more
     if batch:
         yield batch
 
