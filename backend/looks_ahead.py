@@ -28,7 +28,7 @@ from wara.messages import Message, packed, read_message
 
 # Data sets at a time: each holds an open file. For one more, what was seen of the first is dropped.
 MOST = 32
-# Larger ones are left to the check, which refuses them before it reads them.
+# Larger ones are left to the check: each thread holds a file whole.
 MOST_BYTES = 256 << 20
 
 
@@ -38,13 +38,12 @@ class LooksAhead:
     Args:
         folder: where the files without names may be.
         see: as the check sees images; decodes them in processes of their own.
-        threads: how many wait for those at a time.
     """
 
-    def __init__(self, folder: Path, see: SeeAll, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, see: SeeAll) -> None:
         self._folder = folder
         self._see = see
-        self._threads = threads or min(4, os.cpu_count() or 1) + 1
+        self._threads = min(4, os.cpu_count() or 1) + 1  # one more than decode at a time: it brings the next files
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._stopped = False

@@ -46,7 +46,6 @@ def train(
     method: str = "wara",
     preset: str = "quick",
     recipe: Mapping[str, Any] | None = None,
-    accumulate: int = 1,
     keep: Path | None = None,
 ) -> Job:
     """Train by ``python -m backend.jobs.worker``, which reads and decodes the images, too.
@@ -58,7 +57,6 @@ def train(
         method: as in the app.
         preset: as in the app.
         recipe: fields of the recipe that differ from the preset's.
-        accumulate: parts that a batch is computed in, one after the other.
         keep: where the job's folder is made, with the run in ``run``; None removes it.
 
     Raises:
@@ -67,7 +65,6 @@ def train(
     order = {
         "data": str(data), "labels": None if labels is None else str(labels), "mapping": None, "resume": False,
         "method": method, "preset": preset, "backbone": backbone, "recipe": dict(recipe or {}),
-        "accumulate": accumulate,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = keep or Path(scratch) / "job"

@@ -15,7 +15,7 @@ _SIDE = 256
 
 
 def reduced(pixels: Pixels) -> Pixels:
-    """Return an image by whole factors smaller, its longer side still 256 pixels: enough for all looks from afar.
+    """Return an image by whole factors smaller, its longer side at least 256 pixels: enough for all looks from afar.
 
     Each pixel is the mean of those that it stands for; what is smaller stays as it is.
     """
