@@ -7,9 +7,10 @@ from typing import Any
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.study.adapters import Beside, ConvMix, WaveletMix, put_beside
+from benchmarks.study.placing import place
 from benchmarks.study.plan import Cell
 from wara.backbones import Backbone
 from wara.errors import InputError
@@ -20,12 +21,19 @@ from wara.tuner.tokens import TokenTransform
 # All LoRA-like methods scale their update by the same factor, whatever the rank, so that a rate means the same.
 _SCALE = 2
 Make = Callable[[Backbone, int | None, dict[str, Any]], nn.Module]
+Gradients = Callable[[], dict[str, Tensor]]
 # Gains and their like rest where they start; decay would pull them to 0.
 _NOT_DECAYED = ("gain", "gate", "threshold", "statistics")
 
 
-def build(cell: Cell, backbone: Backbone) -> nn.Module:
+def build(cell: Cell, backbone: Backbone, gradients: Gradients = dict) -> nn.Module:
     """Put a cell's method into a backbone; afterwards exactly what the method trains requires gradients.
+
+    Args:
+        cell: what to build.
+        backbone: where.
+        gradients: gives the pretrained weights' gradients by layer, for methods with the option ``place``, which start
+            from them; see `place`.
 
     Raises:
         InputError: an option that cannot be used; code ``"study-method"``.
@@ -36,8 +44,14 @@ def build(cell: Cell, backbone: Backbone) -> nn.Module:
             "The base of a method is not known", seen=cell.method.base, remedy=f"Use one of {', '.join(BASES)}.",
             code="study-method",
         )  # fmt: skip
+    options = dict(cell.method.options)
+    placed = options.pop("place", None)
+    asked = gradients() if placed else {}
     try:
-        return make(backbone, cell.rank, dict(cell.method.options))
+        model = make(backbone, cell.rank, options)
+        if placed:
+            place(model, placed, asked)
+        return model
     except (TypeError, ValueError, AdapterError) as error:
         raise InputError(
             f"The method {cell.method.name} cannot be built", seen=str(error), remedy="Change its options.",

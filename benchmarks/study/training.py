@@ -7,6 +7,7 @@ import ctypes
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from benchmarks.study.gradients import weight_gradients
 from benchmarks.study.images import Images
 from benchmarks.study.methods import build, parameter_groups
 from benchmarks.study.plan import TEST, Cell
@@ -64,7 +66,7 @@ def run_cell(cell: Cell, place: Place, *, keep: bool = False, before: dict[str, 
     backbone = load_backbone(place.spec, len(place.images.store.catalogue.classes),
                              image_size=cell.protocol.image_size)  # fmt: skip
     torch.manual_seed(cell.seed)
-    model = build(cell, backbone)
+    model = build(cell, backbone, partial(_gradients, cell, backbone, place))
     model.to(place.device)
     kept = None if place.states is None else place.states / f"{cell.training}.safetensors"
     if before is not None and kept is not None and kept.is_file():
@@ -93,6 +95,12 @@ def run_cell(cell: Cell, place: Place, *, keep: bool = False, before: dict[str, 
         found["test_auroc"] = _rounded(auroc(probabilities, test.targets.numpy()), 6)
         found["test_scores"] = encode_scores(probabilities)
     return found
+
+
+def _gradients(cell: Cell, backbone: Backbone, place: Place) -> dict[str, torch.Tensor]:
+    backbone.model.to(place.device)
+    train = place.images.batches("train", cell, backbone, place.device)
+    return weight_gradients(backbone, train, cell.protocol.precision)
 
 
 def _trained(cell: Cell, model: nn.Module, backbone: Backbone, place: Place) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The palette: visible on both grounds and apart for eyes of every kind."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from wara.analysis.style import (
     CLASS_COLOURS,
@@ -13,9 +15,12 @@ from wara.analysis.style import (
     METHOD_MARKERS,
     THEMES,
     contrast,
+    heading,
     ink_on,
+    new_figure,
     plain,
     ramp,
+    to_png,
 )
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
@@ -75,3 +80,16 @@ def test_plain_text_is_cut_escaped_and_free_of_what_no_font_has():
     assert plain("abcdef", 4) == "abc…"
     assert plain("two\nlines") == "two lines"
     assert plain("x\U000f0000") == "x□"
+
+
+def test_a_png_has_the_pixels_of_matplotlib_and_leaves_the_figure_as_it_was():
+    figure = new_figure(4, 2, THEMES["dark"])
+    heading(figure, "Title", "Subtitle", THEMES["dark"])
+    figure.add_axes((0.2, 0.2, 0.6, 0.4)).plot([1, 3, 2])
+    known = io.BytesIO()
+    figure.savefig(known, format="png", dpi=150, facecolor=figure.get_facecolor())
+    with Image.open(io.BytesIO(to_png(figure, 1.5))) as ours, Image.open(known) as theirs:
+        assert (ours.size, ours.mode) == (theirs.size, "RGB")
+        assert round(ours.info["dpi"][0]) == 150
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs.convert("RGB")))
+    assert figure.dpi == 100
