@@ -33,6 +33,11 @@ GAINS = (
     ("subband-rank", "one a scale and rank"),
     ("none", "none (as LoRA)"),
 )
+TARGETS = (
+    ("", "usual for the method"),
+    ("qkv", "what attention compares (qkv)"),
+    ("proj", "what attention gathers (proj)"),
+)
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
 AUGMENTS = (("", "slightly (usual)"), ("light", "slightly"), ("none", "not at all"))
@@ -45,7 +50,7 @@ DEVICES = (
 ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
 HUB_NAME = "hub_name"
 FLAGS = ("class_balanced",)
-WORDS = ("wavelet", "gains", "activation", "fit", "augment", "device", *train_options.WORDS)
+WORDS = ("wavelet", "gains", "target", "activation", "fit", "augment", "device", *train_options.WORDS)
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -328,6 +333,12 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         term="last blocks",
         placeholder="all",
         hint="Fewer train faster, most of all with a fixed number of looks (below).",
+    ) + select(
+        "target",
+        "Where",
+        TARGETS,
+        term="adapted layers",
+        hint="Tiny-WaRA usually sits behind attention, the others in front of it.",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")

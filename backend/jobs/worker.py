@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.jobs.events import EVENTS_FILE, EventWriter
 from backend.jobs.process import ProcessIdentity
@@ -19,6 +20,9 @@ from backend.problems import as_problem, disk_full, explain, is_disk_full
 from backend.storage import read_json, write_json
 from wara.errors import InputError
 from wara.waiting import wait_briefly
+
+if TYPE_CHECKING:
+    from wara.training.recipe import Recipe
 
 ORDER_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -65,7 +69,6 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter, asked: thre
     """Train to the end, or to the step after which it was asked to stop; return which."""
     from wara.data.mapping import Mapping
     from wara.training.loop import Stopped
-    from wara.training.recipe import Recipe
     from wara.training.run import train
 
     def emit(event: dict[str, Any]) -> None:
@@ -81,12 +84,7 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter, asked: thre
         train(
             Path(order["data"]),
             folder / RUN_FOLDER,
-            Recipe.from_preset(
-                order["preset"],
-                method=order["method"],
-                backbone=order["backbone"],
-                **order["recipe"],
-            ),
+            ordered_recipe(folder, order),
             labels=Path(order["labels"]) if order["labels"] else None,
             mapping=Mapping.from_dict(order["mapping"]) if order.get("mapping") else None,
             resume=bool(order["resume"]),
@@ -100,6 +98,20 @@ def _train(folder: Path, order: dict[str, Any], events: EventWriter, asked: thre
     except Stopped:
         return "stopped"
     return "succeeded"
+
+
+def ordered_recipe(folder: Path, order: dict[str, Any]) -> Recipe:
+    """Return what a job's order asks for; of one that goes on, what it began with: presets change between versions.
+
+    Raises:
+        InputError: an option that cannot be used.
+    """
+    from wara.inference import recipe_of
+    from wara.training.recipe import Recipe
+
+    if order["resume"] and (folder / RECIPE_FILE).is_file():
+        return replace(recipe_of(read_json(folder / RECIPE_FILE)), backbone=order["backbone"])
+    return Recipe.from_preset(order["preset"], method=order["method"], backbone=order["backbone"], **order["recipe"])
 
 
 def _show_life(file: Path) -> None:

@@ -153,7 +153,9 @@ def _adapter_rows(recipe: Fields) -> list[list[object]]:
     method = recipe["method"]
     if method not in ("wara", "tiny-wara", "lora"):
         return []
-    rows: list[list[object]] = [["rank", recipe.get("rank")]]
+    places = {"qkv": "queries, keys and values of attention", "proj": "projection behind attention"}
+    target = str(recipe.get("target", "qkv"))
+    rows: list[list[object]] = [["adapted layers", places.get(target, _text(target))], ["rank", recipe.get("rank")]]
     if method != "lora":
         depth = recipe.get("levels") or "as many levels as by default"
         levels = f"{depth} levels" if isinstance(depth, int) else depth

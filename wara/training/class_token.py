@@ -18,6 +18,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from wara.training.device import autocast
+from wara.tuner.layer import SubbandLayer
 
 
 @contextlib.contextmanager
@@ -67,6 +68,9 @@ def _last_block(model: nn.Module) -> Any:
     block: Any = base.blocks[-1]
     if type(block) is not Block or type(block.attn) is not Attention or block.attn.gate is not None:
         return None
+    # An adapter in the perceptron looks at the grid of tokens.
+    if any(isinstance(module, SubbandLayer) for module in block.mlp.modules()):
+        return None
     return None if "forward" in vars(block) else block
 
 
@@ -84,6 +88,9 @@ class _ClassTokenForward:
 
     def _attention(self, x: Tensor) -> Tensor:
         attention: Any = self._block.attn
+        if isinstance(attention.proj, SubbandLayer):
+            every: Tensor = attention(x)  # the adapter there looks at the grid of what was gathered
+            return every[:, :1]
         images, tokens, _ = x.shape
         # All tokens go through qkv: an adapter there may look at the grid.
         qkv = attention.qkv(x).reshape(images, tokens, 3, attention.num_heads, attention.head_dim)

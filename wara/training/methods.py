@@ -33,20 +33,21 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
         backbone.model.requires_grad_(False)
         backbone.model.get_submodule(backbone.head).requires_grad_(True)
         return backbone.model
-    _require_rank(backbone, recipe.rank)
+    layers = _layers_to_adapt(backbone, recipe)
+    _require_rank(backbone, layers, recipe.rank)
     try:
-        config = _peft_config(backbone, recipe)
+        config = _peft_config(backbone, recipe, layers)
         model = cast(nn.Module, peft.get_peft_model(backbone.model, config))
         _require_in_use(model, backbone)
         return model
     except AdapterError as error:
-        raise InputError(str(error), remedy="Change the option and start again.", code="recipe-adapter") from error
+        remedy = "Change the option" if recipe.target == "qkv" else "Set the option target to qkv, or change another,"
+        raise InputError(str(error), remedy=f"{remedy} and start again.", code="recipe-adapter") from error
 
 
-def _require_rank(backbone: Backbone, rank: int) -> None:
+def _require_rank(backbone: Backbone, layers: dict[str, nn.Linear], rank: int) -> None:
     """Refuse a rank that one of the adapted layers does not allow, in words that need no layer's name."""
-    layers = _attention_layers(backbone).values()  # there is one: checked when the backbone was loaded
-    largest = min(min(layer.in_features, layer.out_features) for layer in layers)
+    largest = min(min(layer.in_features, layer.out_features) for layer in layers.values())
     if rank > largest:
         raise InputError(
             "The rank is too large for this model", seen=rank,
@@ -55,23 +56,33 @@ def _require_rank(backbone: Backbone, rank: int) -> None:
         )  # fmt: skip
 
 
-def _attention_layers(backbone: Backbone) -> dict[str, nn.Linear]:
-    """Return the layers that adapters go into by name, in the model's order."""
-    return {
-        name: module
-        for name, module in backbone.model.named_modules()
-        if name.endswith("qkv") and isinstance(module, nn.Linear)
-    }
+def _layers_to_adapt(backbone: Backbone, recipe: Recipe) -> dict[str, nn.Linear]:
+    """Return the layers that adapters go into by name, in the model's order.
+
+    Raises:
+        InputError: an attention has no such layer; all have queries, keys and values, which was checked when the
+            backbone was loaded.
+    """
+    linear = {name: module for name, module in backbone.model.named_modules() if isinstance(module, nn.Linear)}
+    names = [name.removesuffix("qkv") + recipe.target for name in linear if name.endswith("qkv")]
+    missing = next((name for name in names if name not in linear), None)
+    if missing is not None:
+        raise InputError(
+            f"{backbone.name} has no linear layer for the option target in each attention", seen=missing,
+            remedy="Set the option target to qkv and start again.", code="recipe-adapter",
+        )  # fmt: skip
+    chosen = names if recipe.last_blocks is None else names[-recipe.last_blocks :]
+    return {name: linear[name] for name in chosen}
 
 
-def _peft_config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
-    config = _of_all_blocks(backbone, recipe)
-    if recipe.last_blocks is not None:
-        config.target_modules = set(list(_attention_layers(backbone))[-recipe.last_blocks :])
+def _peft_config(backbone: Backbone, recipe: Recipe, layers: dict[str, nn.Linear]) -> peft.PeftConfig:
+    config = _of_every_attention(backbone, recipe)
+    if recipe.last_blocks is not None or recipe.target != "qkv":
+        config.target_modules = set(layers)
     return config
 
 
-def _of_all_blocks(backbone: Backbone, recipe: Recipe) -> Any:
+def _of_every_attention(backbone: Backbone, recipe: Recipe) -> Any:
     heads = [backbone.head]
     shared: dict[str, Any] = {
         "r": recipe.rank, "wara_alpha": recipe.scaling_alpha, "wara_dropout": recipe.dropout,
@@ -182,7 +193,7 @@ def load(backbone: Backbone, recipe: Recipe, folder: Path) -> nn.Module:
         )
     if recipe.method in PEFT_METHODS:
         # The config is made of the recipe once more: one from elsewhere could name modules for PEFT to import.
-        config = _peft_config(backbone, recipe)
+        config = _peft_config(backbone, recipe, _layers_to_adapt(backbone, recipe))
         model: nn.Module = peft.PeftModel.from_pretrained(backbone.model, folder, config=config)
     else:
         model = build(backbone, recipe)

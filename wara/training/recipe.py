@@ -21,19 +21,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # Step sizes of AdamW at batch 32, a method: (adapter or backbone, head).
 _LEARNING_RATES: dict[str, tuple[float, float]] = {
-    "wara": (1e-3, 1e-3),
-    "tiny-wara": (1e-2, 1e-3),
-    "lora": (1e-3, 1e-3),
+    "wara": (2e-3, 1e-3),
+    "tiny-wara": (3e-2, 1e-3),
+    "lora": (2e-3, 1e-3),
     "linear-probe": (3e-3, 3e-3),
     "full": (3e-5, 1e-3),
 }
 _RANKS = {"tiny-wara": 16}
+# Where a few numbers are worth most (docs/study.md). Many are worth as much in either place.
+_TARGETS = {"tiny-wara": "proj"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "preset": tuple(PRESETS),
     "gains": ("none", "subband", "subband-rank"),
     "activation": ("none", "gelu", "soft-threshold"),
     "mode": ("symmetric", "zero", "reflect", "periodization"),
+    "target": ("qkv", "proj"),
     "augment": ("none", "light"),
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
@@ -82,6 +85,8 @@ class Recipe:
         views: in how many ways ``augment`` changes each image, one an epoch and then from the first again; 0 changes it
             anew in every epoch. With few views the blocks that are not trained run once a view, not once an epoch.
         last_blocks: adapters go into so many of the last blocks; None adapts all.
+        target: the layer of each attention that adapters go into: ``"qkv"`` (queries, keys and values) or ``"proj"``
+            (what attention has gathered), the usual one for Tiny-WaRA.
         rank: rank of the update (of the basis for Tiny-WaRA).
         alpha: the update is scaled by alpha / rank; None takes twice the rank (the rank for Tiny-WaRA).
         dropout: dropout on the adapter's input.
@@ -111,7 +116,7 @@ class Recipe:
     patience: int = 3
     min_steps: int = 0
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
@@ -121,6 +126,7 @@ class Recipe:
     augment: str = "light"
     views: int = 0
     last_blocks: int | None = None
+    target: str = "qkv"
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0
@@ -161,7 +167,8 @@ class Recipe:
             )  # fmt: skip
         rate, head_rate = _LEARNING_RATES[method]
         fields: dict[str, Any] = {
-            "learning_rate": rate, "head_learning_rate": head_rate, "rank": _RANKS.get(method, 8), **PRESETS[preset],
+            "learning_rate": rate, "head_learning_rate": head_rate, "rank": _RANKS.get(method, 8),
+            "target": _TARGETS.get(method, "qkv"), **PRESETS[preset],
         }  # fmt: skip
         fields.update({key: value for key, value in overrides.items() if value is not None})
         if overrides.get("epochs") is not None and overrides.get("min_steps") is None:

@@ -30,7 +30,8 @@ def report(patients=True, leak=False, given=False):
 
 
 RECIPE = {
-    "format": 1, "method": "wara", "preset": "quick", "rank": 8, "wavelet": "haar", "levels": None, "mode": "symmetric",
+    "format": 1, "method": "wara", "preset": "quick", "target": "qkv", "rank": 8,
+    "wavelet": "haar", "levels": None, "mode": "symmetric",
     "gains": "subband", "activation": "none", "learning_rate": 0.001, "weight_decay": 0.01, "batch_size": 32, "seed": 7,
     "class_balanced": False, "backbone_spec": "deit_tiny_patch16_224:/home/someone/weights/model.safetensors",
     "backbone": {"name": "deit_tiny_patch16_224", "source": "file", "file": "/home/someone/weights/model.safetensors",

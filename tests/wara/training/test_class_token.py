@@ -28,11 +28,16 @@ def gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("target", ["qkv", "attn.proj", "mlp.fc2"])
 @pytest.mark.parametrize("method", CONFIGS)
 @pytest.mark.parametrize("options", OPTIONS, ids=["plain", "registers", "qk-norm and layer scale", "attention norm"])
-def test_answers_and_gradients_are_those_of_the_whole_block(method: str, options: dict[str, object]) -> None:
-    config = CONFIGS[method]
-    model = vit(**options) if config is None else peft.get_peft_model(vit(**options), copy.deepcopy(config))
+def test_answers_and_gradients_are_those_of_the_whole_block(
+    method: str, options: dict[str, object], target: str
+) -> None:
+    config = copy.deepcopy(CONFIGS[method])
+    if config is not None:
+        config.target_modules = {target}
+    model = vit(**options) if config is None else peft.get_peft_model(vit(**options), config)
     images = torch.randn(2, 3, 32, 32)
     whole, of_whole = model(images), gradients(model, images)
     with class_token_only(model):

@@ -44,6 +44,25 @@ def test_full_fine_tuning_trains_everything() -> None:
     assert count_parameters(build(backbone, small_recipe(method="full")), backbone) == (everything, everything - HEAD)
 
 
+@pytest.mark.parametrize("method", ["wara", "tiny-wara", "lora"])
+def test_an_adapter_goes_into_the_layers_that_the_target_names(method: str) -> None:
+    for target, blocks in (("qkv", None), ("proj", None), ("proj", 1)):
+        backbone = load_backbone("vit_tiny_untrained", 3)
+        model = build(backbone, small_recipe(method=method, target=target, last_blocks=blocks))
+        expected = [f"blocks.{number}.attn.{target}" for number in range(4)][-(blocks or 4) :]
+        assert [name.removeprefix("base_model.model.") for name in adapted_layers(model)] == expected
+
+
+def test_a_target_that_an_attention_lacks_is_refused_with_the_one_that_it_has() -> None:
+    backbone = load_backbone("vit_tiny_untrained", 3)
+    for block in backbone.model.blocks:
+        block.attn.proj = torch.nn.Identity()
+    with pytest.raises(InputError, match="no linear layer for the option target") as raised:
+        build(backbone, small_recipe(target="proj"))
+    assert raised.value.seen == "blocks.0.attn.proj"
+    assert "target to qkv" in raised.value.remedy
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_head_and_adapter_have_step_sizes_of_their_own_and_vectors_no_decay(method: str) -> None:
     backbone = load_backbone("vit_tiny_untrained", 3)

@@ -40,6 +40,12 @@ def test_lora_and_wara_start_from_the_same_options() -> None:
     assert {key for key in lora if lora[key] != wara[key]} == {"method"}
 
 
+def test_few_numbers_go_behind_attention_unless_told_otherwise() -> None:
+    made = {method: Recipe.from_preset("quick", backbone="x", method=method).target for method in METHODS}
+    assert made == dict.fromkeys(METHODS, "qkv") | {"tiny-wara": "proj"}
+    assert Recipe.from_preset("quick", backbone="x", method="tiny-wara", target="qkv").target == "qkv"
+
+
 @pytest.mark.parametrize(
     ("options", "what", "seen"),
     [
