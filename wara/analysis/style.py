@@ -198,7 +198,7 @@ def to_png(figure: Figure, scale: float = 2.0) -> bytes:
     figure.set_dpi(DPI * scale)
     try:
         canvas.draw()  # type: ignore[no-untyped-call]
-        # Three channels and the fast level: half the time of `savefig`, for files of the same size.
+        # Three channels and the fast level: half the time of `savefig`, for files of nearly the same size.
         pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
         image = Image.frombuffer("RGBA", canvas.get_width_height(physical=True), pixels).convert("RGB")
     finally:
