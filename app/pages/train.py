@@ -35,8 +35,8 @@ GAINS = (
 )
 TARGETS = (
     ("", "usual for the method"),
-    ("qkv", "what attention compares (qkv)"),
-    ("proj", "what attention gathers (proj)"),
+    ("qkv", "before attention (qkv)"),
+    ("proj", "behind attention (proj)"),
 )
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
@@ -337,8 +337,8 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         "target",
         "Where",
         TARGETS,
-        term="adapted layers",
-        hint="Tiny-WaRA usually sits behind attention, the others in front of it.",
+        term="target",
+        hint="The layer that the adapter goes into: Tiny-WaRA usually behind attention, others before it.",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")

@@ -110,7 +110,8 @@ def ordered_recipe(folder: Path, order: dict[str, Any]) -> Recipe:
     from wara.training.recipe import Recipe
 
     if order["resume"] and (folder / RECIPE_FILE).is_file():
-        return replace(recipe_of(read_json(folder / RECIPE_FILE)), backbone=order["backbone"])
+        device = order["recipe"].get("device", "auto")  # the one that is free now
+        return replace(recipe_of(read_json(folder / RECIPE_FILE)), backbone=order["backbone"], device=device)
     return Recipe.from_preset(order["preset"], method=order["method"], backbone=order["backbone"], **order["recipe"])
 
 

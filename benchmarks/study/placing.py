@@ -31,10 +31,10 @@ def place(model: nn.Module, way: str, gradients: dict[str, Tensor]) -> None:
     """
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "base_layer")}
     found = {name: (layer, _of(name, gradients)) for name, layer in layers.items() if _is_adapter(layer)}
-    if way == "rows":
+    if way == "rows" and found:
         for layer, gradient in found.values():
             _rows(layer, gradient)
-    elif way in WAYS and all(isinstance(layer, TinyWaraLinear) for layer, _ in found.values()):
+    elif way in WAYS and found and all(isinstance(layer, TinyWaraLinear) for layer, _ in found.values()):
         cores = [_based(layer, gradient, of_gradient=way == "basis") for layer, gradient in found.values()]
         if way != "basis":
             _entries([layer for layer, _ in found.values()], cores, anywhere=way == "entries-anywhere")
@@ -81,6 +81,6 @@ def _entries(layers: list[TinyWaraLinear], cores: list[Tensor], *, anywhere: boo
     for layer, core, where in zip(layers, cores, places, strict=True):
         rank = len(core)
         unit = torch.zeros(len(where), rank * rank)
-        unit[torch.arange(len(where)), where] = 1.0
+        unit[torch.arange(len(where)), where.cpu()] = 1.0
         layer.wara_P[_NAME] = unit.reshape(-1, rank, rank)
         layer.wara_v[_NAME] = nn.Parameter(torch.zeros(len(where)))

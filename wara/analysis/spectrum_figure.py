@@ -57,12 +57,17 @@ def draw_singular_spectrum(
     ranks = figure.add_axes((left / WIDTH, bottom, 3.05 / WIDTH, top - bottom))
     start = left + 3.05 + 0.95
     values = figure.add_axes((start / WIDTH, bottom, (WIDTH - start - 0.25) / WIDTH, top - bottom))
-    of_layer = f" of {plain(shared, 24)}" if shared else ""
+    of_other = layer_labels([entry["name"] for entry in compare["layers"]])[1] if compare else shared
+    apart = of_other != shared
+    of_layer = f" of {plain(shared, 24)}" if shared and not apart else ""
+    runs = [_method_label(data, shared if apart else "")]
+    if compare:
+        runs.append(_method_label(compare, of_other if apart else ""))
     heading(
         figure,
         "How many independent directions the fine-tuning uses",
         f"Singular values of each layer's update{of_layer}  \N{MIDDLE DOT}  "
-        f"{' and '.join(_method_label(run) for run in (data, compare) if run)}",
+        f"{' and '.join(runs)}",
         look,
         left=0.2,
     )
@@ -87,8 +92,19 @@ def chosen_layer(data: Data, layer: str | None) -> int:
     return names.index(layer)
 
 
-def _method_label(data: Data) -> str:
-    return f"{METHOD_LABELS.get(data['method'], data['method'])} (rank {data['rank']})"
+def _method_label(data: Data, layers: str = "") -> str:
+    of_layers = f", {plain(layers, 24)}" if layers else ""
+    return f"{METHOD_LABELS.get(data['method'], data['method'])} (rank {data['rank']}{of_layers})"
+
+
+def _same_place(data: Data, other: Data) -> dict[str, int]:
+    """Return the row of the first run's layer for each layer of the other: of the same name, else in the same block."""
+    names, others = ([entry["name"] for entry in run["layers"]] for run in (data, other))
+    before = list(others)
+    if not set(names) & set(others):  # adapted in front of attention and behind it, say
+        names, others = layer_labels(names)[0], layer_labels(others)[0]
+    rows = {name: row for row, name in enumerate(names)}
+    return {whole: rows[name] for whole, name in zip(before, others, strict=True) if name in rows}
 
 
 def _twin(data: Data, compare: Data | None) -> bool:
@@ -99,12 +115,12 @@ def _twin(data: Data, compare: Data | None) -> bool:
 def _draw_ranks(axes: Axes, data: Data, compare: Data | None, labels: Sequence[str], chosen: int, look: Theme) -> None:
     """Draw the effective rank of every layer as dots on a line from 1, with the largest possible one marked."""
     style_axes(axes, look, grid="x")
-    index = {entry["name"]: row for row, entry in enumerate(data["layers"])}
     axes.axhspan(chosen - 0.46, chosen + 0.46, color=look.grid, alpha=0.55, linewidth=0, zorder=0)
     limit = max(run["rank"] for run in (data, compare) if run)
     for run, offset, is_other in ((data, -0.19 if compare else 0.0, False), (compare, 0.19, True)):
         if run is None:
             continue
+        index = _same_place(data, run)
         points = [(index[e["name"]], e["effective_rank"]) for e in run["layers"] if e["name"] in index]
         points = [(row, rank) for row, rank in points if rank is not None]
         colour = look.muted if is_other and _twin(data, compare) else method_colour(run["method"])
@@ -137,7 +153,8 @@ def _draw_values(axes: Axes, data: Data, compare: Data | None, chosen: int, titl
     """Draw the singular values of one layer's update over those of its pretrained weight, on a logarithmic axis."""
     style_axes(axes, look, grid="y")
     entry = data["layers"][chosen]
-    other = next((e for e in compare["layers"] if e["name"] == entry["name"]), None) if compare else None
+    rows = _same_place(data, compare) if compare else {}
+    other = next((e for e in compare["layers"] if rows.get(e["name"]) == chosen), None) if compare else None
     shown = max(len(entry["singular_values"]), len(other["singular_values"]) if other else 0)
     base = np.array(entry["base_singular_values"][: max(2 * shown, 16)])
     axes.set_yscale("log")

@@ -39,7 +39,8 @@ def class_token_only(model: nn.Module) -> Iterator[None]:
     """Let the last block of a model give the class token alone, (B, 1, d), inside a ``with`` block.
 
     Models of other kinds, and those whose head reads other tokens too, run as they are. Inside, ``forward_features``
-    and the last block give one token; the last ``attn`` and what is in it are passed by, but for its linear layers.
+    and the last block give one token; the last ``attn`` and what is in it are passed by, but for its linear layers, and
+    but where its projection has an adapter that looks at the grid.
 
     Args:
         model: a timm model, or a PEFT model of one.

@@ -41,7 +41,9 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
         _require_in_use(model, backbone)
         return model
     except AdapterError as error:
-        remedy = "Change the option" if recipe.target == "qkv" else "Set the option target to qkv, or change another,"
+        # The library names its own option where a layer's tokens are the reason.
+        elsewhere = recipe.target != "qkv" and "target_modules" in str(error)
+        remedy = "Set the option target to qkv" if elsewhere else "Change the option"
         raise InputError(str(error), remedy=f"{remedy} and start again.", code="recipe-adapter") from error
 
 

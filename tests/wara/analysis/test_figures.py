@@ -125,8 +125,14 @@ def test_update_tokens_and_class_are_drawn_from_their_own_rows(words):
     assert {"53", "47"} <= set(words(draw_subband_energy(data, of="tokens", cls="ill")))
 
 
-def test_spectrum_figure_draws_the_values_of_the_layer_that_was_asked_for():
+@pytest.mark.parametrize("place", ["attn.qkv", "attn.proj"])
+def test_spectrum_figure_draws_the_values_of_the_layer_that_was_asked_for(place, words):
     data, other = spectrum_data(), spectrum_data(method="lora", rank=4)
+    for entry in other["layers"]:  # in the same block, if not in the same layer
+        entry["name"] = entry["name"].replace("attn.qkv", place)
+    said = "\n".join(words(draw_singular_spectrum(data, compare=other)))
+    assert ("LoRA (rank 4, attn.proj)" in said) == (place == "attn.proj")
+    assert ("update of attn.qkv" in said) == (place == "attn.qkv")
     figure = draw_singular_spectrum(data, layer="blocks.2.attn.qkv", compare=other)
     ranks, values = figure.axes[:2]
     drawn = [line.get_ydata() for line in values.lines]

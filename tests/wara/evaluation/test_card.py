@@ -79,6 +79,11 @@ def test_card_holds_every_section_with_its_figures():
     assert "40 images of 20 patients" in card
     assert "| training | 20 | 10 | 10 | 10 |" in card
     assert "python -m wara predict RUN" in card
+    assert "| adapted layers | queries, keys and values of attention |" in card
+    behind = render_card(RECIPE | {"target": "proj"}, measured, report())
+    assert "| adapted layers | projection behind attention |" in behind
+    earlier = {name: value for name, value in RECIPE.items() if name != "target"}
+    assert render_card(earlier, measured, report()) == card
 
 
 @pytest.mark.parametrize("options", [{}, {"leak": True, "given": True}], ids=["made", "leaking"])

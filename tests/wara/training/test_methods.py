@@ -63,6 +63,34 @@ def test_a_target_that_an_attention_lacks_is_refused_with_the_one_that_it_has() 
     assert "target to qkv" in raised.value.remedy
 
 
+class Reordered(torch.nn.Module):
+    """Tokens (B, T, d) in another order."""
+
+    def __init__(self, order: torch.Tensor) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens[:, self.order]
+
+
+def test_a_layer_whose_tokens_stand_on_no_grid_is_refused_with_the_target_that_works() -> None:
+    def mixed() -> Backbone:
+        backbone = load_backbone(UNTRAINED, 3, image_size=64)
+        attention = backbone.model.blocks[0].attn
+        order = torch.randperm(17, generator=torch.Generator().manual_seed(0))
+        attention.norm, attention.proj_drop = Reordered(order), Reordered(order.argsort())
+        return backbone
+
+    with pytest.raises(InputError, match=r"blocks\.0\.attn\.proj") as raised:
+        build(mixed(), small_recipe(method="tiny-wara"))
+    assert raised.value.remedy == "Set the option target to qkv and start again."
+    assert adapted_layers(build(mixed(), small_recipe(method="tiny-wara", target="qkv")))
+    with pytest.raises(InputError, match="levels=9") as raised:
+        build(load_backbone(UNTRAINED, 3), small_recipe(method="tiny-wara", levels=9))
+    assert raised.value.remedy == "Change the option and start again."
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_head_and_adapter_have_step_sizes_of_their_own_and_vectors_no_decay(method: str) -> None:
     backbone = load_backbone("vit_tiny_untrained", 3)
