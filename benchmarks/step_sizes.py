@@ -40,14 +40,16 @@ def main() -> None:
         counts = {side: getattr(options, side) for side in SIDES}
         labels = inner_sides(options.data / LABELS_FILE, scratch / "sides.csv", counts, seed=options.seed)
         found = {rate: _train(options, labels, rate, recipe) for rate in rates}
-    what = f"{options.data.name}, {options.train} images, {options.backbone.partition(':')[0]}, {options.method}"
+    named = f"{options.method} in {options.target}" if options.target else options.method
+    what = f"{options.data.name}, {options.train} images, {options.backbone.partition(':')[0]}, {named}"
     first = rates[0]
     rows = [
         report.row(f"{what}, step size {rate:g}", found[rate]["test_auroc"], found[first]["test_auroc"],
                    peer_name=f"step size {first:g}", unit="AUROC", runs=1) | found[rate]
         for rate in rates
     ]  # fmt: skip
-    report.publish(options.json, rows, seed=options.seed)
+    settings = {"preset": options.preset, "seed": options.seed, **counts}
+    report.publish(options.json, rows, settings=settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, nargs="?", help="folder with labels.csv; without it images are drawn")
     parser.add_argument("--backbone", default="embedded", help="a spec, as of python -m wara train")
     parser.add_argument("--method", default="wara")
+    parser.add_argument("--target", help="qkv or proj; else the method's usual one")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--rates", default="0.001,0.002,0.003")
     parser.add_argument("--train", type=int, default=200, help="images to train on")
@@ -66,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace, labels: Path, rate: float, recipe: Mapping[str, Any]) -> dict[str, Any]:
     # A head that is all there is has the step size itself.
-    fields = {"learning_rate": rate, "seed": options.seed, **recipe}
+    fields = {"learning_rate": rate, "seed": options.seed, "target": options.target, **recipe}
     if options.method == "linear-probe":
         fields["head_learning_rate"] = rate
     job = jobs.train(options.data, labels, backbone=options.backbone, method=options.method, preset=options.preset,
