@@ -21,7 +21,7 @@ from benchmarks import jobs, report
 from benchmarks.drawn import LABELS_FILE, draw_study, write_table
 
 SIDES = ("train", "val", "test")
-QUICK: dict[str, Any] = {"train": 12, "val": 6, "test": 6, "rates": "0.001,0.002", "backbone": "embedded"}
+QUICK: dict[str, Any] = {"train": 12, "val": 6, "test": 6, "rates": "0.001,0.002"}
 
 
 def main() -> None:

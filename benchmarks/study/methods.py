@@ -147,7 +147,7 @@ def _ia3(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.Mo
 def _wara(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.Module:
     assert rank is not None
     gain_init = options.pop("gain_init", None)
-    model = _of_grid(backbone, WaraConfig(r=rank, wara_alpha=_SCALE * rank, **_common(backbone, options)))
+    model = _peft(backbone, WaraConfig(r=rank, wara_alpha=_SCALE * rank, **_common(backbone, options)))
     if gain_init is not None:
         with torch.no_grad():
             for name, gain in model.named_parameters():
@@ -157,15 +157,7 @@ def _wara(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.M
 
 
 def _tiny_wara(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.Module:
-    return _of_grid(backbone, TinyWaraConfig(**{"r": rank, "wara_alpha": rank} | _common(backbone, options)))
-
-
-def _of_grid(backbone: Backbone, config: Any) -> nn.Module:
-    block = _last_block(backbone.model)
-    model = _peft(backbone, config)
-    if config.target_modules != {"qkv"}:
-        _run_whole(block)
-    return model
+    return _peft(backbone, TinyWaraConfig(**{"r": rank, "wara_alpha": rank} | _common(backbone, options)))
 
 
 def _last_block(model: Any) -> Any:
