@@ -1,6 +1,7 @@
 """Which step size a method should have by default: the app's trainings at several, without a look at test images.
 
-    python -m benchmarks.step_sizes DATA --backbone SPEC [--method wara] [--rates 0.001,0.002,0.003] [--json FILE]
+    python -m benchmarks.step_sizes DATA --backbone SPEC [--method wara] [--rates 0.001,0.002,0.003] [--head 0.003]
+        [--json FILE]
 
 DATA holds labels.csv (file, label, split, perhaps patient). All images are of its training side: some train, some
 choose the pass, and the others, on which nothing is trained, say how good the model became; patients are on one side.
@@ -41,7 +42,8 @@ def main() -> None:
         labels = inner_sides(options.data / LABELS_FILE, scratch / "sides.csv", counts, seed=options.seed)
         found = {rate: _train(options, labels, rate, recipe) for rate in rates}
     named = f"{options.method} in {options.target}" if options.target else options.method
-    what = f"{options.data.name}, {options.train} images, {options.backbone.partition(':')[0]}, {named}"
+    head = "" if options.head is None else f", head {options.head:g}"
+    what = f"{options.data.name}, {options.train} images, {options.backbone.partition(':')[0]}, {named}{head}"
     first = rates[0]
     rows = [
         report.row(f"{what}, step size {rate:g}", found[rate]["test_auroc"], found[first]["test_auroc"],
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", help="qkv or proj; else the method's usual one")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--rates", default="0.001,0.002,0.003")
+    parser.add_argument("--head", type=float, help="step size of the head; else the method's usual one")
     parser.add_argument("--train", type=int, default=200, help="images to train on")
     parser.add_argument("--val", type=int, default=100, help="images that choose the pass")
     parser.add_argument("--test", type=int, default=600, help="other training images, that say how good it is")
@@ -72,6 +75,8 @@ def _train(options: argparse.Namespace, labels: Path, rate: float, recipe: Mappi
     fields = {"learning_rate": rate, "seed": options.seed, "target": options.target, **recipe}
     if options.method == "linear-probe":
         fields["head_learning_rate"] = rate
+    elif options.head is not None:
+        fields["head_learning_rate"] = options.head
     job = jobs.train(options.data, labels, backbone=options.backbone, method=options.method, preset=options.preset,
                      recipe={"bootstrap": 10, **fields})  # fmt: skip
     curve = [point["val_auroc"] for point in job.curve]

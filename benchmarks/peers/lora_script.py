@@ -164,7 +164,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -49,6 +49,7 @@ class Row:
 
     Attributes:
         cells: its test cells' lines by seed.
+        areas: AUROC by seed.
         area: mean AUROC.
         difference: mean of the differences from the reference of the same seeds; None of the reference itself, and
             where the reference has no common seed.
@@ -56,6 +57,7 @@ class Row:
     """
 
     cells: dict[int, dict[str, Any]]
+    areas: dict[int, float]
     area: Estimate
     difference: Estimate | None
     rate: float
@@ -80,8 +82,9 @@ def compare_methods(study: Study, results: Results, *, replicates: int) -> dict[
             difference = None if label[0] == study.reference else _difference(by_seed, reference)
             found = {seed: entry for seed, (_, entry) in by_seed.items()}
             rate = next(iter(found.values()))["cell"]["rate"]
+            areas_by_seed = {seed: area.value for seed, (area, _) in by_seed.items()}
             area = _estimate({seed: area for seed, (area, _) in by_seed.items()})
-            rows.setdefault(label, {})[place] = Row(found, area, difference, rate)
+            rows.setdefault(label, {})[place] = Row(found, areas_by_seed, area, difference, rate)
     order = {method.name: number for number, method in enumerate(study.methods)}
     return dict(sorted(rows.items(), key=lambda item: (order[item[0][0]], item[0][1] or 0)))
 

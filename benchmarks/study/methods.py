@@ -22,6 +22,7 @@ from wara.tuner.tokens import TokenTransform
 _SCALE = 2
 Make = Callable[[Backbone, int | None, dict[str, Any]], nn.Module]
 Gradients = Callable[[], dict[str, Tensor]]
+_HEAD = "head"
 # Gains and their like rest where they start; decay would pull them to 0.
 _NOT_DECAYED = ("gain", "gate", "threshold", "statistics")
 
@@ -60,17 +61,21 @@ def build(cell: Cell, backbone: Backbone, gradients: Gradients = dict) -> nn.Mod
 
 
 def parameter_groups(model: nn.Module, backbone: Backbone, cell: Cell) -> list[dict[str, Any]]:
-    """Return AdamW's parameter groups: the head at the head's step size, the rest at the cell's or multiples of it."""
+    """Return AdamW's parameter groups: the head at the head's step size, the rest at the cell's or multiples of it.
+
+    The role ``"head"`` is a multiple of the head's step size.
+    """
     head = {id(parameter) for parameter in head_parameters(model, backbone)}
     head_rate = cell.rate if cell.method.base == "linear-probe" else cell.protocol.head_rate
+    head_rate *= cell.method.role_rates.get(_HEAD, 1.0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    used: set[str] = set()
+    used: set[str] = {_HEAD}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = head_rate
         if id(parameter) not in head:
-            roles = [role for role in cell.method.role_rates if role in name]
+            roles = [role for role in cell.method.role_rates if role != _HEAD and role in name]
             used.update(roles)
             rate = cell.rate * (cell.method.role_rates[roles[0]] if roles else 1.0)
         decayed = parameter.dim() > 1 and not any(part in name for part in _NOT_DECAYED)

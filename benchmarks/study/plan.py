@@ -79,6 +79,21 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class MoreSeeds:
+    """Seeds beside a study's own, where a difference is to be known better.
+
+    Attributes:
+        methods: names of the methods that get them.
+        sizes: numbers of training images at which they do.
+        seeds: the seeds; none of the study's own.
+    """
+
+    methods: list[str]
+    sizes: list[int]
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
 class Cell:
     """One training of a study: everything that its result follows from, but the machine.
 
@@ -147,6 +162,7 @@ class Study:
         tune_seeds: of those that a rate is chosen by.
         rates: multiples of a method's `rate`, the same for every method.
         protocol: what is the same for all.
+        more_seeds: trainings beside them that are reported too.
     """
 
     name: str
@@ -160,6 +176,7 @@ class Study:
     tune_seeds: tuple[int, ...]
     rates: tuple[float, ...]
     protocol: Protocol
+    more_seeds: MoreSeeds | None = None
 
     def blocks(self) -> Iterator[tuple[str, int]]:
         """Yield data set and size in the order in which they are worked through."""
@@ -185,10 +202,12 @@ class Study:
 
     def test_cells(self, data: str, size: int, chosen: dict[tuple[Any, ...], float]) -> Iterator[Cell]:
         """Yield the trainings that are reported, of those groups whose rate is known."""
-        for seed in self.seeds:
+        more = self.more_seeds
+        for seed in (*self.seeds, *(more.seeds if more else ())):
             for cell in self.groups(data, size):
                 rate = chosen.get(cell.group) if len(self.rates) > 1 else self.rates_of(cell.method)[0]
-                if rate is not None:
+                wanted = seed in self.seeds or (more and cell.method.name in more.methods and size in more.sizes)
+                if wanted and rate is not None:
                     yield dataclasses.replace(cell, kind=TEST, seed=seed, rate=rate)
 
     def ranks_of(self, method: Method) -> tuple[int | None, ...]:
@@ -224,7 +243,7 @@ def study_of(name: str, values: dict[str, Any]) -> Study:
         InputError: the first option that cannot be used; code ``"study"``.
     """
     needed = {"methods", "data", "sizes", "seeds", "protocol"}
-    known = needed | {"ranks", "rates", "tune_seeds", "reference", "probe"}
+    known = needed | {"ranks", "rates", "tune_seeds", "reference", "probe", "more_seeds"}
     _require_names("options", values, known, needed)
     methods = tuple(_method(entry) for entry in values["methods"])
     protocol = _made(Protocol, values["protocol"], "protocol")
@@ -233,6 +252,7 @@ def study_of(name: str, values: dict[str, Any]) -> Study:
         data=dict(values["data"]), ranks=tuple(values.get("ranks", (8,))), sizes=tuple(values["sizes"]),
         seeds=tuple(values["seeds"]), tune_seeds=tuple(values.get("tune_seeds", values["seeds"][:1])),
         rates=tuple(float(rate) for rate in values.get("rates", (1.0,))), protocol=protocol,
+        more_seeds=_made(MoreSeeds, values["more_seeds"], "more_seeds") if "more_seeds" in values else None,
     )  # fmt: skip
     _check(study)
     return study
@@ -246,6 +266,7 @@ def quick(study: Study) -> Study:
     return dataclasses.replace(
         study, data={"drawn": {"drawn": {"train": 24, "val": 12, "test": 12}, "pixels": 128}}, ranks=study.ranks[:1],
         sizes=(20,), seeds=study.seeds[:1], tune_seeds=study.seeds[:1], rates=(1.0,), protocol=protocol,
+        more_seeds=None,
     )  # fmt: skip
 
 
@@ -303,6 +324,12 @@ def _check(study: Study) -> None:
         named = getattr(study, role)
         if named is not None and named not in names:
             raise _wrong(f"The {role} is none of the methods", named, f"Use one of {', '.join(names)}.")
+    more = study.more_seeds
+    if more and (unknown := sorted(set(more.methods) - set(names))):
+        raise _wrong("More seeds are asked for a method that is none of the study's", unknown[0],
+                     f"Use some of {', '.join(names)}.")  # fmt: skip
+    if more and (twice_seeds := sorted(set(more.seeds) & set(study.seeds))):
+        raise _wrong("A seed is named twice", twice_seeds[0], "Name in more_seeds none of the study's own seeds.")
     for size in study.sizes:
         if size not in LADDER:
             raise _wrong("Training sizes come from one ladder, so that small sets lie in large ones", size,

@@ -87,9 +87,15 @@ def _summary(study: Study, rows: Rows) -> str:
 def _kept(study: Study, rows: Rows, label: Label) -> str:
     probe = rows.get((study.probe, None), {}) if study.probe is not None else {}
     reference = rows.get((study.reference, label[1])) or rows.get((study.reference, study.ranks[0]), {})
-    places = [place for place in rows[label] if place in probe and place in reference]
-    gained = sum(rows[label][place].area.value - probe[place].area.value for place in places)
-    whole = sum(reference[place].area.value - probe[place].area.value for place in places)
+    gained = whole = 0.0
+    for place in rows[label]:
+        if place in probe and place in reference:
+            three = [row[place].areas for row in (rows[label], reference, probe)]
+            # Methods may have other numbers of seeds, and seeds differ more than methods.
+            common = set.intersection(*map(set, three))
+            own, best, least = (sum(areas[seed] for seed in common) for areas in three)
+            gained += (own - least) / max(len(common), 1)
+            whole += (best - least) / max(len(common), 1)
     return f"{gained / whole:.0%}" if whole > 0 else "–"
 
 
@@ -109,7 +115,8 @@ def _of_place(row: Row | None, seeds: int) -> str:
     text = f"{row.area.value:.3f}"
     if row.difference is not None:
         text += f", {signed(row.difference)}"
-    return text if len(row.cells) == seeds else f"{text} ({len(row.cells)} seeds)"
+    own = len(row.cells)
+    return text if own == seeds else f"{text} ({own} seed{'s' if own > 1 else ''})"
 
 
 def _costs(study: Study, rows: Rows) -> str:

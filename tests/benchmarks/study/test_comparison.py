@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +19,14 @@ REPLICATES = 300
 CLASSES = ["healthy", "ill"]
 
 
-def study_of_seeds(seeds: list[int]) -> Study:
+def study_of_seeds(seeds: list[int], **more: Any) -> Study:
     return study_of("small", {
         "methods": [
             {"name": "probe", "base": "linear-probe"}, {"name": "lora", "base": "lora"},
             {"name": "wara", "base": "wara"},
         ],
         "reference": "lora", "probe": "probe", "data": {"demo": {"folder": "demo"}}, "sizes": [50], "seeds": seeds,
-        "protocol": {"backbone": "vit_tiny_untrained"},
+        "protocol": {"backbone": "vit_tiny_untrained"}, **more,
     })  # fmt: skip
 
 
@@ -119,3 +120,16 @@ def test_what_is_not_done_yet_is_left_out_of_the_tables(truth: tuple[Ints, Ints]
     assert set(rows) == {("probe", None), ("wara", 8)}
     text = tables(study, rows, results)
     assert "| wara, rank 8 | 10 | – |" in text and "lora, rank" not in text
+
+
+def test_what_is_kept_of_the_gain_is_counted_on_seeds_that_all_have(truth: tuple[Ints, Ints], tmp_path: Path) -> None:
+    few = study_of_seeds([0, 1])
+    more = study_of_seeds([0, 1], more_seeds={"methods": ["lora", "probe"], "sizes": [50], "seeds": [2, 3]})
+    kept = []
+    for study in (few, more):
+        results = results_of(study, truth, tmp_path / f"{study.more_seeds is None}.jsonl")
+        rows = compare_methods(study, results, replicates=50)
+        summary = tables(study, rows, results).split("####")[1]
+        kept.append([line.split("|")[-2].strip() for line in summary.splitlines() if line.startswith("| wara")])
+    assert len(rows["lora", 8]["demo", 50].areas) == 4 and len(rows["wara", 8]["demo", 50].areas) == 2
+    assert kept[0] == kept[1]

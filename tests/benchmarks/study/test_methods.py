@@ -220,6 +220,14 @@ def test_gains_and_b_have_rates_of_their_own_and_gains_are_not_decayed() -> None
                 assert parameter[0].eq(1).all() and parameter[1:].eq(0).all()
 
 
+def test_the_head_may_have_a_multiple_of_its_own_step_size() -> None:
+    cell, backbone = cell_of("tiny-wara", role_rates={"head": 3}), fresh()
+    model = build(cell, backbone)
+    rates = {id(p): group["lr"] for group in parameter_groups(model, backbone, cell) for p in group["params"]}
+    found = {("head" in name): rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert found == {True: pytest.approx(3 * cell.protocol.head_rate), False: cell.rate}
+
+
 def test_options_that_no_method_takes_are_refused() -> None:
     with pytest.raises(InputError, match="cannot be built"):
         build(cell_of("lora", {"rang": 3}), fresh())

@@ -48,6 +48,18 @@ def test_every_method_has_a_grid_of_the_same_width_around_its_centre() -> None:
     }  # fmt: skip
 
 
+def test_some_methods_get_more_seeds_at_some_sizes_and_the_others_keep_theirs() -> None:
+    plain = study_of("x", values() | {"sizes": [10, 20]})
+    more = {"methods": ["lora", "wara"], "sizes": [20], "seeds": [7, 8]}
+    study = study_of("x", values() | {"sizes": [10, 20], "more_seeds": more})
+    chosen = {cell.group: cell.rate for size in (10, 20) for cell in plain.groups("demo", size)}
+    for size, added in ((10, set()), (20, {("lora", 7), ("wara", 7), ("lora", 8), ("wara", 8)})):
+        before = {cell.key for cell in plain.test_cells("demo", size, chosen)}
+        cells = {cell.key: cell for cell in study.test_cells("demo", size, chosen)}
+        assert before < cells.keys() or (not added and before == cells.keys())
+        assert {(cells[key].method.name, cells[key].seed) for key in cells.keys() - before} == added
+
+
 def test_epochs_by_size_reach_the_cells() -> None:
     more = values() | {"sizes": [10, 20]}
     more["protocol"]["epochs"] = {10: 7, 20: 5}
@@ -78,6 +90,8 @@ def test_a_part_of_a_study_has_the_same_cells_and_what_it_has_not_is_told() -> N
         ({"methods": [{"base": "lora"}]}, "no name"),
         ({"methods": [{"name": "a", "base": "lora"}] * 2}, "Two methods"),
         ({"rank": [8]}, "rank"),
+        ({"more_seeds": {"methods": ["loro"], "sizes": [20], "seeds": [9]}}, "More seeds .* loro"),
+        ({"more_seeds": {"methods": ["lora"], "sizes": [20], "seeds": [0]}}, "A seed is named twice"),
     ],
 )
 def test_what_is_wrong_is_told(change: dict[str, Any], told: str) -> None:
