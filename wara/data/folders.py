@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -30,7 +31,9 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
         elif len(parts) < (3 if by_split else 2):
             passed_over.append(PassedOver(name, "not inside a class folder"))
         else:
-            items.append(Item(name, parts[1].strip() if by_split else parts[0].strip(), None, split))
+            label = parts[1] if by_split else parts[0]
+            # A Mac writes letters apart from their accents: the same class from there is the same.
+            items.append(Item(name, unicodedata.normalize("NFC", label.strip()), None, split))
     return ("split-folders" if by_split else "class-folders"), items, passed_over
 
 
@@ -39,7 +42,9 @@ def _has_split_folders(images: list[list[str]]) -> bool:
     tops = {parts[0] for parts in images if len(parts) > 1}
     splits = {split_of(top) for top in tops}
     over_classes = any(len(parts) > 2 and split_of(parts[0]) is not None for parts in images)
-    return over_classes and (None not in splits or "train" in splits)
+    # Beside folders that are no sides "TR" may be a class, such as tricuspid regurgitation.
+    in_words = any(split_of(top) == "train" and top.strip().casefold() != "tr" for top in tops)
+    return over_classes and (None not in splits or in_words)
 
 
 def not_an_image(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 import warnings
 import zipfile
@@ -21,6 +22,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 # A workbook is a zip: beyond this it is no table of labels, or one made to fill the memory.
 _MAX_WORKBOOK_BYTES = 1 << 28
 _MAX_CELLS = 20_000_000
+# A first line by which a text tells Excel its delimiter.
+_SEPARATOR = re.compile(r'\s*"?sep=([^\w\s"]|\t)"?[ ,;\t]*\r?\n', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,18 @@ def _grid(numbered: Sequence[tuple[int, tuple[str, ...]]], name: str, **facts: A
 
 def _read_text(data: bytes, name: str) -> Grid:
     text = _decode(data, name)
+    told = _SEPARATOR.match(text)
+    before = 0
+    if told:
+        text, before = text[told.end() :], text[: told.end()].count("\n")
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise no_table(name, "it is empty")
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(header), strict=True)
+        delimiter = told[1] if told else _delimiter(header)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         numbered = [
-            (reader.line_num, tuple(cell.strip() for cell in cells))
+            (before + reader.line_num, tuple(cell.strip() for cell in cells))
             for cells in reader
             if any(cell.strip() for cell in cells)
         ]
@@ -158,7 +166,7 @@ def _delimiter(header: str) -> str:
     """Return the delimiter that splits the header into the most columns that are known, then into the most."""
 
     def score(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip().strip('"').casefold() for cell in header.split(delimiter)]
+        cells = [cell.strip().casefold() for cell in next(csv.reader([header], delimiter=delimiter), [])]
         return len({"file", "label", "patient", "split"} & set(cells)), len(cells)
 
     return max((",", ";", "\t", "|"), key=score)
@@ -211,6 +219,7 @@ def _sheet(book: Any, name: str, wanted: str | None) -> Grid:
 
 def _rows(sheet: Any, name: str) -> list[tuple[int, tuple[str, ...]]]:
     rows, cells = [], 0
+    sheet.reset_dimensions()  # what the file says of its size is wrong where a program wrote it before the rows
     for number, row in enumerate(sheet.iter_rows(), start=1):
         texts = tuple(_text(cell.value, getattr(cell, "number_format", "")) for cell in row)
         cells += len(texts)

@@ -12,7 +12,8 @@ class FileIndex:
     """The names of a source, found by what a table writes.
 
     A file is taken as written; else relative to the folder that was seen through, or to the table's own folder; else
-    by its name alone, with or without the suffix, where that is unique.
+    by its name alone, with or without the suffix, where that is unique. Where both are in a folder, that is the same
+    one: ``P1/scan.png`` is never ``P2/scan.png``, another patient's, because the first is missing.
 
     Args:
         names: the source's names.
@@ -38,8 +39,11 @@ class FileIndex:
                 return candidate
             if (found := self._exact.get(plain(candidate))) is not None:
                 return found
-        last = plain(path).rsplit("/", 1)[-1]
-        return self._by_name.get(last) or self._by_stem.get(last)
+        *folders, last = plain(path).rsplit("/", 2)[-2:]
+        found = self._by_name.get(last) or self._by_stem.get(last)
+        if found is not None and folders and "/" in found:
+            return found if plain(found).split("/")[-2].casefold() == folders[0].casefold() else None
+        return found
 
     def files(self, written: str) -> list[str]:
         """Return the files that are meant: one, or all of the folder of this path or name; [] where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -237,11 +238,19 @@ def _class_warnings(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
         )
     folded: dict[str, list[str]] = defaultdict(list)
     for name in catalogue.classes:
-        folded[name.casefold()].append(name)
+        folded[_looks_like(name)].append(f"'{name}'")
     for names in folded.values():
         if len(names) > 1:
-            found.append(f"The classes '{names[0]}' and '{names[1]}' differ only in capitals: are they one class?")
+            told = f"{', '.join(names[:-1])} and {names[-1]}"
+            alike = len({name.casefold() for name in names}) == 1
+            only_in = "capitals" if alike else "capitals, spaces or hidden letters"
+            found.append(f"The classes {told} differ only in {only_in}: are they one class?")
     return found
+
+
+def _looks_like(name: str) -> str:
+    """Return a name without what the eye does not tell apart: capitals, spaces between words, letters of no width."""
+    return " ".join("".join(letter for letter in name.casefold() if unicodedata.category(letter) != "Cf").split())
 
 
 def _side_warnings(report: dict[str, Any]) -> list[str]:

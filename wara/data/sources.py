@@ -6,7 +6,7 @@ import io
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -18,7 +18,9 @@ from wara.errors import InputError, UnreadableImage
 # A folder that holds a file of this name is the data's top folder as it stands (see ``wara.data.kept``).
 KEPT_FILE = ".wara-kept.json"
 
-_NOISE = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+_NOISE = frozenset({
+    "__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "lost+found", "$recycle.bin", "system volume information",
+})  # fmt: skip
 _OTHER_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -102,7 +104,9 @@ class FolderSource(Source):
     """The files of a folder and of its sub-folders; links are followed, circles of links are not."""
 
     def __init__(self, path: Path) -> None:
-        self._on_disk = {readable_name(name): name for name in _walk(path)}
+        self._on_disk: dict[str, str] = {}
+        for name in _walk(path):
+            self._on_disk[_free_name(readable_name(name), self._on_disk)] = name
         self._root = os.path.join(path, "")  # noqa: PTH118 (with its slash)
         super().__init__(path, self._on_disk)
 
@@ -198,7 +202,7 @@ def open_source(path: Path | str) -> Source:
         try:
             return FolderSource(path)
         except OSError as error:
-            raise _no_access(path, error) from error
+            raise _no_access(Path(error.filename or path), error) from error
     if not stat.S_ISREG(mode):
         raise InputError(
             "The data is neither a folder nor a file", seen=path, remedy="Give a folder or a zip.", code="not-a-file"
@@ -233,6 +237,16 @@ def readable_name(name: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(name).decode("cp1252", "replace")
     return name
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """Return a name, numbered where a file before it reads the same (``ä.png`` in UTF-8 and in Windows-1252)."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 (a text, not a place)
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{stem} ({number}){suffix}"
+    return found
 
 
 def wrapping_folder(names: list[str]) -> str:
@@ -292,10 +306,14 @@ def _starts_as_zip(path: Path) -> bool:
         raise _no_access(path, error) from error
 
 
+def _raise(error: OSError) -> None:
+    """Let nothing be lost: os.walk takes a folder that may not be read for an empty one."""
+    raise error
+
+
 def _walk(root: Path) -> Iterable[str]:
-    os.scandir(root).close()  # os.walk would take a folder that may not be read for an empty one
     seen = {os.path.realpath(root)}
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
         relative = Path(folder).relative_to(root).as_posix()
         base = "" if relative == "." else f"{relative}/"
         followed = []

@@ -108,7 +108,8 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
     """Find each row's file among the names of the source.
 
     A file is taken as written; else relative to the folder that was seen through, or to the table's own folder;
-    else by its name alone, with or without the suffix, where that is unique. "scan.dcm#12" is frame 12 of such a file.
+    else by its name alone, with or without the suffix, where that is unique and no other folder is written.
+    "scan.dcm#12" is frame 12 of such a file.
 
     Args:
         rows: the table's rows.

@@ -112,7 +112,8 @@ def _clean_name(info: zipfile.ZipInfo) -> str:
             name = name.encode("cp437").decode("utf-8")
         except UnicodeError:
             name = info.filename
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+    parts = unicodedata.normalize("NFC", name.replace("\\", "/")).split("/")
+    return "/".join(part for part in parts if part != ".")
 
 
 def _check_name(name: str, info: zipfile.ZipInfo) -> None:

@@ -113,3 +113,31 @@ def test_no_bytes_bring_the_reader_down(data):
             read_grid(start + data, "t")
         except InputError as error:
             assert error.code == "csv-unreadable"
+
+
+@pytest.mark.parametrize("told", ["A1", "A1:B4", "A1:A7"])
+def test_a_sheet_is_read_whole_whatever_it_says_of_its_size(told):
+    rows = [["file", "label"], *([f"{number}.png", "a"] for number in range(6))]
+    written = io.BytesIO(workbook(one=rows))
+    changed = io.BytesIO()
+    with zipfile.ZipFile(written) as archive, zipfile.ZipFile(changed, "w") as other:
+        for info in archive.infolist():
+            text = archive.read(info)
+            if info.filename.endswith("sheet1.xml"):
+                assert b'ref="A1:B7"' in text
+                text = text.replace(b'ref="A1:B7"', f'ref="{told}"'.encode())
+            other.writestr(info, text)
+    grid = read_grid(changed.getvalue(), "t.xlsx")
+    assert grid.header == ("file", "label") and grid.values(0) == [f"{number}.png" for number in range(6)]
+
+
+def test_a_delimiter_inside_a_quoted_name_is_none():
+    grid = read_grid(b'"Image; full; path",Dx\na.png,ill\n', "t.csv")
+    assert grid.header == ("Image; full; path", "Dx") and grid.rows == ((2, ("a.png", "ill")),)
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "sep=|", "sep=\t"])
+def test_a_line_that_tells_excel_the_delimiter_is_no_header(first):
+    mark = first.strip('"')[-1]
+    grid = read_grid(f"{first}\r\nfile{mark}label\r\na,b.png{mark}ill\r\n".encode(), "t.csv")
+    assert grid.header == ("file", "label") and grid.rows == ((3, ("a,b.png", "ill")),)

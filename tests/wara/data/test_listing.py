@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 import pytest
 
@@ -151,3 +152,14 @@ def test_a_table_inside_a_zip_or_a_wrapping_folder_is_found(make_zip, folder, pn
 def test_a_table_that_is_not_there_is_named(folder):
     error = _refusal(folder(["a/1.png", "b/1.png"]), "missing.csv")
     assert (error.code, error.seen) == ("csv-not-found", "missing.csv")
+
+
+def test_a_class_that_is_called_tr_beside_others_is_a_class(folder):
+    mitral = folder(["TR/p1/1.png", "AS/p2/2.png"], "one")  # tricuspid regurgitation, aortic stenosis
+    assert (_read(mitral).layout, _read(mitral).classes) == ("class-folders", ("AS", "TR"))
+    assert _read(folder(["tr/a/1.png", "val/a/2.png"], "two")).layout == "split-folders"
+
+
+def test_a_class_from_a_mac_and_the_same_from_elsewhere_are_one(folder):
+    names = [unicodedata.normalize("NFC", "train/Läsion/1.png"), unicodedata.normalize("NFD", "test/Läsion/2.png")]
+    assert len(_read(folder([*names, "train/ok/3.png"])).classes) == 2

@@ -27,3 +27,11 @@ def test_a_path_is_taken_from_the_wrapping_folder_and_from_the_tables_own() -> N
     assert index.file("a.png") == "x/a.png"
     assert index.file(".\\y\\a.png") == "y/a.png"
     assert index.file("z.png") is None
+
+
+def test_another_patients_file_of_the_same_name_is_not_taken_for_one_that_is_missing() -> None:
+    index = FileIndex(["P2/scan.png", "P3/x.png", "loose.png"])
+    assert index.file("P1/scan.png") is None and index.file("P1/scan") is None
+    assert index.file("scan.png") == "P2/scan.png"  # nothing speaks against it
+    assert index.file("/media/disk/all/p2/scan.png") == "P2/scan.png"  # where the folder once lay
+    assert index.file("images/loose.png") == "loose.png"

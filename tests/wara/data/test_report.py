@@ -116,7 +116,15 @@ def test_small_and_unequal_classes_and_twin_names_are_warned_of():
     warnings = data_report(_catalogue(items))["warnings"]
     assert any("'normal' has only 4 images" in warning for warning in warnings)
     assert any("'Normal' has 75 times as many images as 'normal'" in warning for warning in warnings)
-    assert any("differ only in capitals" in warning for warning in warnings)
+    assert any("'Normal' and 'normal' differ only in capitals:" in warning for warning in warnings)
+
+
+def test_all_classes_whose_names_look_alike_are_named():
+    names = ["No finding", "No  finding", "NO FINDING", "No\u200b finding", "edema"]
+    warnings = data_report(_catalogue([Item(f"{name}.png", name, None) for name in names]))["warnings"]
+    [told] = [warning for warning in warnings if "are they one class" in warning]
+    assert all(f"'{name}'" in told for name in names[:4]) and "edema" not in told
+    assert "capitals, spaces or hidden letters" in told
 
 
 def test_a_class_missing_from_a_side_is_warned_of(items):

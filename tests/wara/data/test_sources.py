@@ -127,3 +127,31 @@ def test_names_that_are_no_utf8_are_shown_readable_and_still_read(tmp_path):
         assert source.names() == ["größe/ÿ.png"]
         assert source.read("größe/ÿ.png") == b"one"
         assert source.stamp("größe/ÿ.png").startswith("3:")
+
+
+def test_a_folder_inside_that_may_not_be_read_is_told_and_not_left_out(folder, monkeypatch):
+    root = folder(["a/1.png", "b/2.png"])
+    scandir = os.scandir
+
+    def refuse(place):
+        if os.fspath(place) == str(root / "b"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root, as whom tests may run, may read every folder
+    error = _refusal(root)
+    assert (error.code, error.seen) == ("no-access", f"{root / 'b'}: Permission denied")
+
+
+def test_what_file_systems_keep_for_themselves_is_passed_over(folder):
+    root = folder(["a/1.png", "b/2.png", "lost+found/x.png", "$RECYCLE.BIN/y.png", "System Volume Information/z"])
+    with open_source(root) as source:
+        assert source.names() == ["a/1.png", "b/2.png"]
+
+
+def test_two_files_whose_names_read_the_same_are_both_kept(tmp_path):
+    (tmp_path / os.fsdecode(b"\xe4.png")).write_bytes(b"one")
+    (tmp_path / "ä.png").write_bytes(b"two")
+    with open_source(tmp_path) as source:
+        assert len(source) == 2 and {name.removeprefix("ä") for name in source.names()} == {".png", " (2).png"}
+        assert sorted(source.read(name) for name in source.names()) == [b"one", b"two"]

@@ -172,3 +172,11 @@ def test_a_member_whose_own_header_is_damaged_is_unreadable(tmp_path, method):
     path.write_bytes(data)
     with open_source(path) as source, pytest.raises(UnreadableImage):
         source.read(source.names()[0])
+
+
+def test_names_that_begin_with_the_folder_itself_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name in ("./", "./a/", "./a/1.png", "./a/./2.png"):
+            archive.writestr(name, b"1")
+    with open_source(tmp_path / "d.zip") as source:
+        assert source.names() == ["a/1.png", "a/2.png"] and source.read("a/2.png") == b"1"
