@@ -91,7 +91,8 @@ def _decoding(predictor: Predictor) -> list[str]:
             PNG, JPEG, TIFF, WebP, BMP: turn it upright by its EXIF orientation. A JPEG is decoded at 1/2, 1/4 or 1/8 of
             its scale where its shorter side keeps at least {_OVERSAMPLING} * size = {twice} pixels (Pillow:
             Image.draft(None, ({twice}, {twice})) before loading). Lay transparency over black; turn palettes and CMYK
-            into RGB. Grey of 16 bits or float: (v - min) / (max - min) * 255, rounded, min and max of the image itself.
+            into RGB. Grey of 16 or 32 bits or float, and RGB of 16 bits (one min and max for its channels, wholly
+            transparent pixels left out): (v - min) / (max - min) * 255, rounded, min and max of the image itself.
         """),
         _line(f"""
             DICOM, grey: {_FRAMES[view.frames]} Modality LUT where there is one, else v * RescaleSlope +

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pydicom
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -23,6 +24,7 @@ from pydicom.uid import (
 
 from wara.errors import InputError, UnreadableImage
 from wara.imaging.code_streams import strip_jpeg, strip_jpeg2000
+from wara.imaging.dicom_frame import with_point
 from wara.imaging.dicom_identifiers import age_band, identifiers_of
 from wara.imaging.dicom_inflate import HEADER_ERRORS, refuse_inflation
 from wara.imaging.dicom_keep import CODING_SCHEMES, KEEP, PIXEL_KEYWORDS, Binary, Code, Group, Numbers, Rule, Terms
@@ -155,8 +157,11 @@ def _keep(source: Dataset, target: Dataset, keyword: str, rule: Rule) -> None:
         case Numbers():
             if element.VR not in _NUMBER_VRS:
                 raise ValueError("no numbers")
-            for value in _values(element.value):
+            values = [with_point(value) for value in _values(element.value)]
+            for value in values:
                 float(value)
+            if values != _values(element.value):
+                element = DataElement(element.tag, element.VR, values)
             target[keyword] = element
         case Binary():
             if element.VR not in _BINARY_VRS:

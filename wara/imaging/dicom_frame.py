@@ -56,7 +56,7 @@ def spacing_of(values: pydicom.Dataset) -> tuple[float, float] | None:
         if found is None or isinstance(found, str) or not hasattr(found, "__len__") or len(found) != 2:
             continue
         try:
-            rows, columns = float(found[0]), float(found[1])
+            rows, columns = float(with_point(found[0])), float(with_point(found[1]))
         except ValueError:
             continue  # not a number: a picture need not be lost for it
         if all(math.isfinite(distance) and distance > 0 for distance in (rows, columns)):
@@ -65,15 +65,28 @@ def spacing_of(values: pydicom.Dataset) -> tuple[float, float] | None:
 
 
 def first_number(value: Any, number: int = 1) -> float | None:
-    """Return one value (counted from 1) of a numeric element that may hold several; None where it has none."""
+    """Return one value (counted from 1) of a numeric element that may hold several; None where it has none.
+
+    Raises:
+        ValueError: the value is no number, with a point or one comma for its decimals.
+    """
     if value is None or value == "":
         return None
     if not isinstance(value, str) and hasattr(value, "__len__"):
         return first_number(value[number - 1]) if len(value) >= number else None
     if number != 1:
         return None
-    found = float(value)
+    found = float(with_point(value))
     return found if math.isfinite(found) else None
+
+
+def with_point(value: Any) -> Any:
+    """Return a text with one decimal comma with a point in its place: PS3.5, 6.2 knows none, but some systems write it.
+
+    Anything else comes back as it is.
+    """
+    comma = isinstance(value, str) and value.count(",") == 1 and "." not in value
+    return value.replace(",", ".") if comma else value
 
 
 def _functional_groups(dataset: pydicom.Dataset, index: int) -> Iterator[pydicom.Dataset]:

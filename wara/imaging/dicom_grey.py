@@ -5,6 +5,7 @@ Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT and window), C.7.5.1
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pydicom
 
 from wara.errors import UnreadableImage
 from wara.imaging.dicom_frame import first_number
-from wara.imaging.dicom_tables import read_table
+from wara.imaging.dicom_tables import Table, read_table
 from wara.imaging.image import Pixels, finite_range, to_uint8
 
 Window = tuple[float, float]
@@ -28,7 +29,7 @@ def show_grey(
         stored: the decoded values, (H, W).
         values: rescale, windows and padding of this frame, see ``frame_values``.
         number: which of the ways to show it that the file offers, from 1: VOI tables first, then windows. A file
-            that offers none is shown by its own range.
+            that offers none, or a first window of something else than numbers, is shown by its own range.
         little_endian: the file's order of bytes.
         name: shown in errors.
 
@@ -39,8 +40,8 @@ def show_grey(
     tables = values.get("VOILUTSequence") or []
     if number <= len(tables):
         return _look_up(measured, tables[number - 1], little_endian), None
-    centre = first_number(values.get("WindowCenter"), number - len(tables))
-    width = first_number(values.get("WindowWidth"), number - len(tables))
+    centre = _window_number(values.get("WindowCenter"), number - len(tables))
+    width = _window_number(values.get("WindowWidth"), number - len(tables))
     function = str(values.get("VOILUTFunction") or "LINEAR").strip().upper()
     # A width below 1 is invalid for LINEAR (C.11.2.1.2), and so is 0 for the others: some writers leave 0 for "none".
     if centre is not None and width is not None and (width >= 1 or (function != "LINEAR" and width > 0)):
@@ -96,16 +97,37 @@ def _look_up(measured: npt.NDArray[np.float32], item: pydicom.Dataset, little_en
     Not pydicom's ``apply_voi``: it wraps values that lie beyond the range of the table's own integers, and refuses
     8-bit entries packed two to a word.
     """
-    table = read_table(item.LUTDescriptor, item.LUTData, little_endian)
+    table = _signed_if_met(read_table(item.LUTDescriptor, item.LUTData, little_endian), measured)
     scaled = to_uint8(table.entries.astype(np.float32), 0.0, float(2**table.bits - 1))
     looked_up: Pixels = scaled[table.places(measured)]
     return looked_up
 
 
+def _signed_if_met(table: Table, measured: npt.NDArray[np.float32]) -> Table:
+    """Return the table with a negative first value where the values lie below the table as read, but meet that one.
+
+    Without a VR in the file the sign of the first value follows that of the stored pixels (PS3.5, Annex A), though it
+    speaks of the values after the rescale: -1024 is read as 64,512 where unsigned pixels have a negative intercept.
+    """
+    signed = dataclasses.replace(table, first=table.first - 2**16)
+    if table.first < 2**15 or not measured.max() < table.first:
+        return table
+    met = measured.max() >= signed.first and measured.min() < signed.first + len(signed.entries)
+    return signed if met else table
+
+
+def _window_number(value: Any, number: int = 1) -> float | None:
+    """Return one value of a window; None also where it is no number, for the image can be shown without it."""
+    try:
+        return first_number(value, number)
+    except ValueError:
+        return None
+
+
 def _offered(values: pydicom.Dataset) -> str:
     centres = values.get("WindowCenter")
     listed = centres is not None and not isinstance(centres, str) and hasattr(centres, "__len__")
-    windows = len(centres) if listed else int(first_number(centres) is not None)
+    windows = len(centres) if listed else int(_window_number(centres) is not None)
     count = len(values.get("VOILUTSequence") or []) + windows
     return "it has none" if not count else f"it has {count}"
 

@@ -18,7 +18,7 @@ from wara.errors import InputError, UnreadableImage
 from wara.imaging.formats import sniff
 from wara.imaging.image import finite_range
 from wara.imaging.quiet import quiet_decoders
-from wara.imaging.raster import PILLOW_FORMATS, decode_raster, read_orientation
+from wara.imaging.raster import PILLOW_FORMATS, decode_raster, numbers_of, read_orientation, settle_transparency
 from wara.imaging.text_detector import Box
 
 # A JPEG is coded in blocks of so many pixels: a rectangle that ends inside one would blur beyond its edge.
@@ -112,16 +112,30 @@ def _mask_raster(content: bytes, name: str, kind: str, rectangles: Sequence[Box]
             raise not_without_loss(name, f"it has colours of {bits} bits")
         if kind == "TIFF" and deep and bits < 16:
             raise not_without_loss(name, f"it has grey values of {bits} bits")
+        settle_transparency(opened, bits)
         upside = read_orientation(opened) == 1
         opened.load()
         image = opened if upside else ImageOps.exif_transpose(opened)
         boxes = inside(rectangles, image.width, image.height)
+        _refuse_sign(image, opened, name)
         if kind == "JPEG":
             return _jpeg(image, boxes, opened.quantization if upside else None)  # type: ignore[attr-defined]
         if deep:
             inverted = getattr(opened, "tag_v2", {}).get(_TAG_PHOTOMETRIC) == _WHITE_IS_ZERO
-            return _write(_mask_deep(image, boxes, inverted=inverted), kind)
+            key = image.info.get("transparency")
+            return _write(_mask_deep(image, boxes, key, inverted=inverted), kind, key)
         return _write(_mask_plain(image, boxes, _WRITABLE[kind]), kind)
+
+
+def _refuse_sign(image: Image.Image, opened: Image.Image, name: str) -> None:
+    """Refuse grey of a TIFF that Pillow would write with another sign, and so in another order."""
+    if image.mode not in ("L", "I"):
+        return
+    values = numbers_of(image, opened)
+    if values.dtype == np.int8:
+        raise not_without_loss(name, "its grey values of 8 bits have a sign")
+    if values.dtype == np.uint32 and values.max() >= 2**31:
+        raise not_without_loss(name, "it has grey values above 2,147,483,647")
 
 
 def _mask_plain(image: Image.Image, boxes: Sequence[Box], writable: Sequence[str]) -> Image.Image:
@@ -136,23 +150,27 @@ def _mask_plain(image: Image.Image, boxes: Sequence[Box], writable: Sequence[str
     return masked
 
 
-def _mask_deep(image: Image.Image, boxes: Sequence[Box], *, inverted: bool) -> Image.Image:
+def _mask_deep(image: Image.Image, boxes: Sequence[Box], key: int | None, *, inverted: bool) -> Image.Image:
     values = np.array(image)
     if inverted:  # large values are dark: they are turned round, for Pillow writes the other kind
         values = values.max() + values.min() - values
     hidden = covered(boxes, image.width, image.height)
     outside = values[~hidden]
+    # What a PNG shows as see-through takes no part in the range, unless there is nothing else.
+    outside = outside if key is None or (outside == key).all() else outside[outside != key]
     values[hidden] = finite_range(outside.astype(np.float32))[0] if values.dtype.kind == "f" else (
         outside.min() if outside.size else 0
     )  # fmt: skip
     return Image.fromarray(values)
 
 
-def _write(image: Image.Image, kind: str) -> bytes:
+def _write(image: Image.Image, kind: str, see_through: int | None = None) -> bytes:
     options: dict[str, dict[str, Any]] = {
         "TIFF": {"compression": "tiff_adobe_deflate"}, "WebP": {"lossless": True, "exact": True, "method": 2},
     }  # fmt: skip
     image.info.clear()
+    if see_through is not None:
+        image.info["transparency"] = see_through
     file = io.BytesIO()
     image.save(file, PILLOW_FORMATS[kind][0], **options.get(kind, {}))
     return file.getvalue()

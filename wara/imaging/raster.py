@@ -6,11 +6,14 @@ import io
 import re
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from wara.errors import UnreadableImage
+from wara.imaging.deep_colour import is_deep, show_deep
 from wara.imaging.image import MAX_PIXELS, DecodedImage, Pixels, finite_range, is_grey, to_uint8
 
 PILLOW_FORMATS = {"PNG": ["PNG"], "JPEG": ["JPEG", "MPO"], "TIFF": ["TIFF"], "WebP": ["WEBP"], "BMP": ["BMP"]}
@@ -34,7 +37,8 @@ _CONVERT = "Export it as an 8-bit greyscale or RGB PNG."
 _EXIF_ORIENTATION = 0x0112
 # Smaller ones are decoded whole: thumbnails are made of these pixels, and decoding twice costs more than that saves.
 _HALVED_AT_LEAST = 256
-_TAG_BITS, _TAG_PHOTOMETRIC, _TAG_SAMPLES, _TAG_SUBFILE = 258, 262, 277, 254
+_TAG_BITS, _TAG_PHOTOMETRIC, _TAG_SAMPLES, _TAG_SUBFILE, _TAG_FORMAT = 258, 262, 277, 254, 339
+_UNSIGNED, _SIGNED = 1, 2
 
 
 def decode_raster(
@@ -61,12 +65,14 @@ def decode_raster(
             if at_least is not None and kind == "JPEG":
                 side = min(at_least, max(_HALVED_AT_LEAST, min(width, height) // 2)) if half else at_least
                 image.draft(None, (max(1, side), max(1, side)))
-            image.load()
-            orientation = read_orientation(image)
-            turned = image if orientation == 1 else ImageOps.exif_transpose(image)
-            if orientation in (5, 6, 7, 8):
+            if is_deep(image, bits):
+                pixels, grey = _one_channel_if_grey(show_deep(image, data, name, _upright))
+            else:
+                settle_transparency(image, bits)
+                image.load()
+                pixels, grey = _to_pixels(_upright(image), image)
+            if read_orientation(image) in (5, 6, 7, 8):
                 width, height = height, width
-            pixels, grey = _to_pixels(turned, image)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -137,22 +143,71 @@ def read_orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
+def settle_transparency(image: Image.Image, bits: int) -> None:
+    """Give the see-through grey of a PNG of 2 or 4 bits on the scale of the pixels: Pillow stretches only these."""
+    key = image.info.get("transparency")
+    if image.mode == "L" and isinstance(key, int):
+        most = 2**bits - 1
+        image.info["transparency"] = (key & most) * 255 // most
+
+
+def numbers_of(image: Image.Image, opened: Image.Image) -> npt.NDArray[Any]:
+    """Return a grey image's values (H, W) with the sign that a TIFF gives them, which Pillow passes over.
+
+    Args:
+        image: the image, turned or not.
+        opened: the file that it came from.
+    """
+    values = np.asarray(image)
+    if image.mode == "I" and _sample_format(opened) == _UNSIGNED:
+        return values.view(np.uint32)
+    return values.view(np.int8) if image.mode == "L" and _sample_format(opened) == _SIGNED else values
+
+
+def _sample_format(opened: Image.Image) -> int | None:
+    """Return whether a TIFF's samples are unsigned (1) or signed (2) whole numbers, or floats (3); None elsewhere."""
+    if opened.format != "TIFF":
+        return None
+    found = opened.tag_v2.get(_TAG_FORMAT, (_UNSIGNED,))  # type: ignore[attr-defined]
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return image if read_orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
 def _to_pixels(image: Image.Image, opened: Image.Image) -> tuple[Pixels, bool]:
     """Return uint8 (H, W) or (H, W, 3), and whether the image is grey."""
     mode = image.mode
-    if mode.startswith("I") or mode == "F":
-        values = np.asarray(image).astype(np.float32)
-        plane = to_uint8(values, *finite_range(values))
-        tags = getattr(opened, "tag_v2", {})
-        # Pillow inverts "white is zero" at 8 bits and fewer, but not above.
-        return (255 - plane if tags.get(_TAG_PHOTOMETRIC) == 0 else plane), True
-    if mode in ("1", "L"):
+    if mode.startswith("I") or mode == "F" or (mode == "L" and _sample_format(opened) == _SIGNED):
+        return _scaled(image, opened), True
+    see_through = mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
+    if mode in ("1", "L") and not see_through:
         return np.asarray(image if mode == "L" else image.convert("L")), True
-    if mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+    if see_through:
         image = _over_black(image.convert("RGBA"))
     elif mode != "RGB":
         image = image.convert("RGB")
-    pixels = np.asarray(image)
+    return _one_channel_if_grey(np.asarray(image))
+
+
+def _scaled(image: Image.Image, opened: Image.Image) -> Pixels:
+    """Scale grey values by their own range; a PNG's see-through value takes no part in it, and becomes black."""
+    numbers, key = numbers_of(image, opened), image.info.get("transparency")
+    values = numbers.astype(np.float32)
+    seen = values if key is None else values[numbers != key]
+    plane = to_uint8(values, *(finite_range(seen) if seen.size else (0.0, 0.0)))
+    # Pillow inverts "white is zero" at 8 bits and fewer, but not above.
+    if image.mode != "L" and getattr(opened, "tag_v2", {}).get(_TAG_PHOTOMETRIC) == 0:
+        plane = 255 - plane
+    if key is not None:
+        plane[numbers == key] = 0
+    return plane
+
+
+def _one_channel_if_grey(pixels: Pixels) -> tuple[Pixels, bool]:
+    if pixels.ndim == 2:
+        return pixels, True
     if is_grey(pixels):
         return np.ascontiguousarray(pixels[..., 0]), True
     return pixels, False

@@ -22,9 +22,10 @@ _CHECKED_AT = 64
 def read_image(data: bytes, name: str, view: DicomView = DEFAULT_VIEW, frame: int | None = None) -> DecodedImage:
     """Decode PNG, JPEG, TIFF, WebP, BMP or one frame of DICOM; the content decides, not the name.
 
-    The EXIF orientation is applied; 16-bit and float greyscale is scaled by its own minimum and maximum;
-    transparency is laid over black; CMYK, palettes and YBR become RGB. DICOM: modality table or rescale, then VOI
-    table or window, then MONOCHROME1 is inverted.
+    The EXIF orientation is applied; 16-bit, 32-bit, float and signed greyscale is scaled by its own minimum and
+    maximum, and so is 16-bit RGB, all channels alike; transparency is laid over black, and what is wholly transparent
+    does not count for that range; CMYK, palettes and YBR become RGB. DICOM: modality table or rescale, then VOI table
+    or window, then MONOCHROME1 is inverted.
 
     Args:
         data: the whole file.

@@ -239,6 +239,15 @@ def test_private_transfer_syntaxes_and_words_for_numbers_are_refused_without_quo
     assert "PLANTED" not in str(caught.value) and caught.value.__cause__ is None
 
 
+def test_a_decimal_comma_is_written_as_a_point(make_dicom, dicom_bytes, pixels):
+    with_points = dicom_bytes(make_dicom(pixels, WindowCenter=["40.5", "300.5"], WindowWidth=["80.5", "900.5"]))
+    with_commas = with_points.replace(b"40.5\\300.5", b"40,5\\300,5").replace(b"80.5\\900.5", b"80,5\\900,5")
+    assert with_commas != with_points
+    assert deidentify(with_commas, "a.dcm") == deidentify(with_points, "a.dcm")
+    cleaned = read(deidentify(with_commas, "a.dcm"))
+    assert (cleaned.WindowCenter, cleaned.WindowWidth) == ([40.5, 300.5], [80.5, 900.5])
+
+
 def test_the_identifiers_of_a_header_are_known_for_names_of_files(make_dicom, dicom_bytes, pixels):
     dataset = make_dicom(pixels, AccessionNumber="ACC-99", StudyDate="20200102", OtherPatientIDs=["77777", "88888"])
     found = clean(dicom_bytes(dataset), "a.dcm").identifiers

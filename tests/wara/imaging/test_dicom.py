@@ -11,7 +11,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
 
 from wara.errors import UnreadableImage
 from wara.imaging import check_image, read_image
@@ -107,6 +112,64 @@ def test_values_beyond_a_lookup_table_take_its_ends(make_dicom, dicom_bytes, ent
     table = _lookup_table(np.arange(16, dtype=entry) * 17, 0, 8)
     pixels = read_image(dicom_bytes(make_dicom(values, VOILUTSequence=Sequence([table]))), "a").pixels[..., 0]
     assert pixels.tolist() == [[0, 0, 0], [17, 255, 255]]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_table_that_begins_below_zero_meets_unsigned_pixels_with_a_negative_intercept(
+    make_dicom, dicom_bytes, syntax
+):
+    values = np.arange(0, 2016, 12, dtype=np.uint16).reshape(12, 14)
+    table = _lookup_table(np.arange(2016, dtype=np.uint16) * 32, -1024, 16)
+    table["LUTDescriptor"].VR = "SS"
+    dataset = make_dicom(values, VOILUTSequence=Sequence([table]), RescaleIntercept=-1024, RescaleSlope=1)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pixels = read_image(dicom_bytes(dataset), "a").pixels[..., 0]
+    assert np.abs(pixels - values * 32 / 65535 * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize(("first", "shown"), [(40000, [0, 0, 0, 255]), (50000, [0, 0, 0, 0])])
+def test_a_table_that_begins_high_stays_high_where_values_lie_there_or_nowhere_near_it(
+    make_dicom, dicom_bytes, first, shown
+):
+    values = np.array([[0, 100], [40000, 40015]], np.uint16)
+    table = _lookup_table(np.arange(16, dtype=np.uint16) * 17, first, 8)
+    pixels = read_image(dicom_bytes(make_dicom(values, VOILUTSequence=Sequence([table]))), "a").pixels[..., 0]
+    assert pixels.ravel().tolist() == shown
+
+
+def _with_texts(dataset: Dataset, dicom_bytes, **texts: str) -> bytes:
+    """Return the file with texts where its elements hold numbers as long as these."""
+    content = dicom_bytes(dataset)
+    for keyword, text in texts.items():
+        number = str(dataset[keyword].value).encode()
+        assert content.count(number) == 1
+        content = content.replace(number, text.encode())
+    return content
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_decimal_comma_is_a_point(make_dicom, dicom_bytes, ramp, syntax):
+    numbers = {"WindowCenter": "1024.5", "WindowWidth": "2048.5", "RescaleSlope": "1.53", "RescaleIntercept": "-333.5"}
+    dataset = make_dicom(ramp, **numbers, PixelSpacing=["0.25", "0.51"])
+    dataset.file_meta.TransferSyntaxUID = syntax
+    with_points = dicom_bytes(dataset)
+    texts = {keyword: text.replace(".", ",") for keyword, text in numbers.items()}
+    with_commas = _with_texts(dataset, dicom_bytes, **texts).replace(b"0.25\\0.51", b"0,25\\0,51")
+    shown, expected = read_image(with_commas, "a"), read_image(with_points, "a")
+    np.testing.assert_array_equal(shown.pixels, expected.pixels)
+    assert shown.window == (1024.5, 2048.5)
+    assert shown.spacing == expected.spacing == (0.25, 0.51)
+
+
+@pytest.mark.parametrize("text", ["1,024,5", "wide", "1,02.5"])
+def test_a_window_that_is_no_number_is_passed_over_and_a_slope_is_not(make_dicom, dicom_bytes, ramp, text):
+    number = "1024567"[: len(text)]
+    dataset = make_dicom(ramp, WindowCenter=number, WindowWidth="400")
+    image = read_image(_with_texts(dataset, dicom_bytes, WindowCenter=text), "a")
+    assert image.window is None
+    np.testing.assert_array_equal(image.pixels[..., 0], _scaled(ramp, 0, 3990))
+    sloping = make_dicom(ramp, RescaleSlope=number)
+    assert _refusal(_with_texts(sloping, dicom_bytes, RescaleSlope=text)).code == "damaged"
 
 
 def test_a_modality_table_is_applied(make_dicom, dicom_bytes):

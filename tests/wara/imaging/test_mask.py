@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
+from tests.wara.imaging.files import png, tiff
 from wara.errors import InputError, UnreadableImage
 from wara.imaging import read_image
 from wara.imaging.mask import covered, mask
@@ -125,6 +126,36 @@ def test_what_cannot_be_kept_or_covered_is_refused(encode):
     with pytest.raises(UnreadableImage, match="16 bits") as refused:
         mask(deep_colour, "a.png", [BOX])
     assert refused.value.code == "mask-kind"
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.arange(1920, dtype=np.uint32).reshape(40, 48) * 2_000_000, "above 2,147,483,647"),
+        ((np.arange(1920).reshape(40, 48) % 256 - 128).astype(np.int8), "have a sign"),
+    ],
+)
+def test_grey_that_would_be_written_in_another_order_is_refused(values, what):
+    with pytest.raises(UnreadableImage, match=what) as refused:
+        mask(tiff(values), "a.tif", [BOX])
+    assert refused.value.code == "mask-kind"
+    small = tiff(np.arange(1920, dtype=np.uint32).reshape(40, 48))
+    before, after = read_image(small, "a").pixels, read_image(mask(small, "a", [BOX]), "a").pixels
+    hidden = covered([BOX], 48, 40)
+    assert not after[hidden].any()
+    np.testing.assert_array_equal(after[~hidden], before[~hidden])
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+@pytest.mark.parametrize("key", [0, 1])
+def test_a_see_through_grey_stays_so(bits, key):
+    values = np.random.default_rng(0).integers(0, 2**bits, (40, 48)).astype(np.uint16)
+    values[:, ::3] = key * (2**bits - 1)
+    content = png(values, (b"tRNS", (key * (2**bits - 1)).to_bytes(2, "big")), bits=bits)
+    before, after = read_image(content, "a").pixels, read_image(mask(content, "a", [BOX]), "a").pixels
+    hidden = covered([BOX], 48, 40)
+    assert not after[hidden].any()
+    np.testing.assert_array_equal(after[~hidden], before[~hidden])
 
 
 def _deep_png() -> bytes:

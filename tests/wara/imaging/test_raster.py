@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tests.wara.imaging.files import png, tiff
 from wara.errors import UnreadableImage
 from wara.imaging import check_image, fit_square, read_image, read_square
 
@@ -96,6 +97,15 @@ def test_a_tiff_whose_white_is_zero_is_inverted(bits):
     np.testing.assert_array_equal(read_image(white_is_zero, "a.tif").pixels, 255 - straight)
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_large_unsigned_and_negative_whole_numbers_of_a_tiff_keep_their_order(compressed):
+    steps = np.arange(256).reshape(8, 32)
+    for values in ((steps * 16_000_000).astype(np.uint32), (steps - 128).astype(np.int8), steps.astype(np.int32) - 99):
+        image = read_image(tiff(values, compressed=compressed), "a.tif")
+        assert np.abs(image.pixels[..., 0].astype(int) - steps).max() <= 1
+        assert image.greyscale
+
+
 def test_one_bit_images_become_black_and_white(encode):
     image = read_image(encode(Image.fromarray(np.eye(9, dtype=bool)), "PNG"), "a")
     np.testing.assert_array_equal(image.pixels[..., 1], np.eye(9, dtype=np.uint8) * 255)
@@ -110,6 +120,26 @@ def test_transparency_is_laid_over_black(encode):
     np.testing.assert_allclose(image.pixels[1, :, 0], [0, 40, 200], atol=1)
     grey = np.dstack([np.full((2, 2), 100, np.uint8), np.array([[0, 255], [255, 0]], np.uint8)])
     np.testing.assert_array_equal(read_image(encode(grey, "PNG"), "a").pixels[..., 2], [[0, 100], [100, 0]])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_see_through_grey_becomes_black(bits):
+    most = 2**bits - 1
+    values = np.array([[0, most, most, 0], [most, 0, most, most]], np.uint16)
+    image = read_image(png(values, (b"tRNS", most.to_bytes(2, "big")), bits=bits), "a.png")
+    assert not image.pixels.any()
+    image = read_image(png(values, (b"tRNS", b"\0\0"), bits=bits), "a.png")
+    assert set(np.unique(image.pixels)) == ({0, 255} if bits < 16 else {0})
+
+
+def test_a_see_through_grey_of_four_or_sixteen_bits_hides_itself_alone():
+    values = np.arange(16, dtype=np.uint16).reshape(2, 8)
+    expected = np.where(values == 9, 0, values * 17)
+    shown = read_image(png(values, (b"tRNS", b"\0\x09"), bits=4), "a.png")
+    np.testing.assert_array_equal(shown.pixels[..., 0], expected)
+    values = np.array([[1000, 1500, 65535], [2000, 65535, 1000]], np.uint16)
+    shown = read_image(png(values, (b"tRNS", b"\xff\xff")), "a.png")
+    np.testing.assert_array_equal(shown.pixels[..., 0], [[0, 128, 0], [255, 0, 0]])
 
 
 def test_a_palette_becomes_its_colours_and_its_transparent_entry_black(encode):
