@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely
+from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely, print_left_out, shown
+from wara.cli_recipe import decisions_of, pairs, recipe_from
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -25,9 +25,6 @@ from wara.label_options import (
     Sheet,
 )
 from wara.report_view import print_findings, print_report, print_splits
-
-if TYPE_CHECKING:
-    from wara.training.recipe import Recipe
 
 app = typer.Typer(
     add_completion=False,
@@ -81,7 +78,7 @@ def check(
     from wara.data.split import make_split
     from wara.imaging.view import DEFAULT_VIEW, DicomView
 
-    fixes = _pairs(fix or [], "A fix is not FINDING=FIX", "Write e.g. --fix leaks=move.", "fix-form")
+    fixes = pairs(fix or [], "A fix is not FINDING=FIX", "Write e.g. --fix leaks=move.", "fix-form")
     if fixes and decisions is None:
         raise InputError(
             "The decisions have no file to be kept in", seen=f"--fix {(fix or [''])[0]}",
@@ -132,7 +129,7 @@ def fetch(
     with RunView() as view:
         fetched = fetch_public(name, out, size, file=file, on_progress=view.progress)
         sides = ", ".join(f"{count:,} {side}" for side, count in fetched.images.items())
-        view.console.print(f"{sum(fetched.images.values()):,} images ({sides}): {escape(str(out))}")
+        view.console.print(f"{sum(fetched.images.values()):,} images ({sides}): {escape(shown(out))}")
         view.console.print(f"Licence of the images: {fetched.source.licence}", markup=False)
         if fetched.source.note:
             view.console.print(f"Note: {fetched.source.note}")
@@ -188,14 +185,14 @@ def train(
 
     if resume and recipe_file is None and (out / outputs.RECIPE).is_file():
         recipe_file = out  # goes on with what it was started with, without naming it again
-    recipe = _recipe(recipe_file, option or [], {
+    recipe = recipe_from(recipe_file, option or [], {
         "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
         "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
         "activation": activation, "class_balanced": class_balanced, "fit": fit, "frames": frames, "window": window,
         "seed": seed, "device": device,
     })  # fmt: skip
     if decisions is None and recipe_file is not None:
-        decisions = _decisions_of(recipe_file)
+        decisions = decisions_of(recipe_file)
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
     options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
@@ -212,7 +209,7 @@ def train(
             f"{metrics['trainable_parameters']:,} trained parameters ({metrics['adapter_parameters']:,} in the "
             f"adapter), {span(metrics['seconds'])}, {metrics['images_per_second']:.0f} images/s in training"
         )
-        view.console.print(f"Run folder: {escape(str(out))}")
+        view.console.print(f"Run folder: {escape(shown(out))}")
 
 
 @app.command()
@@ -240,9 +237,9 @@ def predict(
             failed += p.error is not None
         patients = tables.finish()
         if csv_file is not None:
-            view.console.print(f"Predictions: {escape(str(csv_file))}")
+            view.console.print(f"Predictions: {escape(shown(csv_file))}")
         if patients_file is not None:
-            view.console.print(f"Patients: {patients} in {escape(str(patients_file))}")
+            view.console.print(f"Patients: {patients} in {escape(shown(patients_file))}")
         if failed:
             view.console.print(f"{failed} of {done} files could not be read.")
     if failed == done:
@@ -262,7 +259,7 @@ def analyse(
     """Measure a run over a set of images: subband energy, singular spectra, the scales that each class used."""
     from wara.analysis import study
     from wara.analysis.class_scales_figure import read_class_scales
-    from wara.analysis.images import labelled_batches
+    from wara.analysis.images import LeftOut, labelled_batches
     from wara.analysis.reading import read_randomisation
     from wara.analysis.singular_spectrum import singular_spectrum
     from wara.data.mapping import kept_mapping
@@ -278,11 +275,13 @@ def analyse(
     with RunView() as view:
         # Without a table of its own, the data is taken to be labelled as what the run was trained on.
         mapping = kept_mapping(run) if labels is None else None
-        progress = partial(view.progress, "Analysing")
-        batches = labelled_batches(predictor, data, labels, progress, mapping=mapping)
+        progress, left_out = partial(view.progress, "Analysing"), LeftOut()
+        batches = labelled_batches(predictor, data, labels, progress, mapping=mapping, left_out=left_out)
         precision = predictor.recipe["precision"]
         measured = study.measure(predictor.model, batches, predictor.classes, precision=precision)
         assert measured is not None  # there are adapted layers
+        print_left_out(view, left_out)
+        measured[study.ENERGY]["left_out"] = left_out.to_json()
         files = study.write(out, measured, compare=other)
         batches = labelled_batches(predictor, data, labels, partial(view.progress, "Explaining"), mapping=mapping)
         scales = study.measure_class_scales(
@@ -293,7 +292,7 @@ def analyse(
             view.console.print(read_class_scales(scales), markup=False)
             view.console.print(read_randomisation(scales["check"]), markup=False)
         for file in files:
-            view.console.print(str(file), markup=False)
+            view.console.print(shown(file), markup=False)
 
 
 @app.command()
@@ -302,12 +301,12 @@ def explain(
     images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for a figure and its data an image.")],
     target: Annotated[
-        str | None, typer.Option("--class", help="The class to explain.", show_default="the most probable")
+        str | None, typer.Option("--class", help="The class to explain.", show_default="the one that predict answers")
     ] = None,
     backbone: BackboneFile = None,
     device: Device = "auto",
 ) -> None:
-    """Draw over each image where, and at which scale, the adapter decided its class."""
+    """Draw over each image where, and at which scale, the adapter decided its class. Names are coded as by predict."""
     from wara.analysis.explain import Explainer
     from wara.analysis.explanation_figure import write_explanation
     from wara.inference import Predictor
@@ -315,7 +314,7 @@ def explain(
     explainer = Explainer(Predictor.load(run, device=device, backbone=backbone))
     failed = number = 0
     with RunView() as view:
-        for number, (name, content) in enumerate(contents(images), start=1):
+        for number, (name, content) in enumerate(named_safely(contents(images)), start=1):
             try:
                 if isinstance(content, InputError):
                     raise content
@@ -326,7 +325,7 @@ def explain(
                 continue
             view.console.print(f"{name}: {found.sentence()}", markup=False)
             for file in write_explanation(out, number, found):
-                view.console.print(str(file), markup=False)
+                view.console.print(shown(file), markup=False)
         if failed:
             view.console.print(f"{failed} of {number} files could not be read.")
     if failed == number:
@@ -360,48 +359,6 @@ def main() -> None:
         reason = error.strerror or type(error).__name__
         typer.echo(f"Error: {reason} (seen: {error.filename or 'a file'}). Check the path and its rights.", err=True)
         sys.exit(2)
-
-
-def _recipe(file: Path | None, pairs: list[str], named: dict[str, Any]) -> Recipe:
-    """Return the recipe of a file, of KEY=VALUE pairs and of named options; the later goes before the earlier."""
-    from wara.embedded import EMBEDDED
-    from wara.inference import recipe_of
-    from wara.training import outputs
-    from wara.training.recipe import Recipe
-
-    fields = {} if file is None else recipe_of(outputs.read_recipe(file.parent if file.is_file() else file)).to_dict()
-    for key, text in _pairs(pairs, "An option is not KEY=VALUE", "Write e.g. --option augment=none.", "option-form"):
-        try:
-            fields[key] = json.loads(text)
-        except json.JSONDecodeError:
-            fields[key] = text
-    fields.update({key: value for key, value in named.items() if value is not None})
-    spec = fields.pop("backbone", EMBEDDED)
-    if not spec:
-        raise InputError(
-            "The weights file of this recipe's backbone is not where it was", seen=str(file),
-            remedy="Name it with --backbone NAME:FILE.", code="backbone-needed",
-        )  # fmt: skip
-    return Recipe.from_preset(fields.pop("preset", "quick"), backbone=spec, **fields)
-
-
-def _pairs(texts: list[str], what: str, remedy: str, code: str) -> list[tuple[str, str]]:
-    """Split KEY=VALUE texts."""
-    for text in texts:
-        if "=" not in text:
-            raise InputError(what, seen=text, remedy=remedy, code=code)
-    return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
-
-
-def _decisions_of(recipe_file: Path) -> Path | None:
-    """Return the decisions of the run that a recipe is of: they belong to what is repeated."""
-    from wara.training import outputs
-
-    path = (recipe_file.parent if recipe_file.is_file() else recipe_file) / outputs.DECISIONS
-    if not path.is_file():
-        return None
-    typer.echo(f"Note: the decisions of that run about its data are used: {path}", err=True)
-    return path
 
 
 def _require_adapter(model: Any, run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of the command line: images to classify, read one by one, and the tables of their answers."""
+"""Files of the command line: images to classify, read one by one, the tables of their answers, what is left out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 from wara.errors import InputError
 
 if TYPE_CHECKING:
+    from wara.analysis.images import LeftOut
+    from wara.console import RunView
     from wara.inference import Predictor
     from wara.predictions import Prediction
 
@@ -26,15 +28,24 @@ def contents(paths: list[Path]) -> Iterator[tuple[str, bytes | InputError]]:
             with open_source(path) as source:
                 if not source.names():
                     raise InputError(
-                        "The folder holds no files", seen=path.name, remedy="Name images, or a folder of them.",
-                        code="empty-data",
+                        "The folder holds no files", seen=shown(path.name),
+                        remedy="Name images, or a folder of them.", code="empty-data",
                     )  # fmt: skip
                 for name, content in source.contents():
-                    yield f"{path}/{source.prefix}{name}", content
+                    yield f"{shown(path)}/{source.prefix}{name}", content
             continue
         if not path.is_file():
-            raise InputError("There is no such file", seen=path.name, remedy="Check the path.", code="file-missing")
-        yield str(path), path.read_bytes()
+            raise InputError(
+                "There is no such file", seen=shown(path.name), remedy="Check the path.", code="file-missing"
+            )
+        yield shown(path), path.read_bytes()
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as text that a terminal and a table can carry, bytes in it that are no UTF-8 too."""
+    from wara.data.sources import readable_name
+
+    return readable_name(str(path))
 
 
 def how_many(paths: list[Path]) -> int:
@@ -68,6 +79,19 @@ def in_words(prediction: Prediction) -> str:
     return f"{prediction.label} ({share:.3f}){frames}{warning}"
 
 
+def print_left_out(view: RunView, left_out: LeftOut) -> None:
+    """Print which images of a data set could not be read, and how many files were passed over for which reason."""
+    if left_out.unreadable:
+        view.console.print(f"{len(left_out.unreadable):,} of {left_out.listed:,} images could not be read:")
+        for entry in left_out.unreadable:
+            view.console.print(f"  {entry.file}: {entry.reason}", markup=False)
+    if left_out.passed_over:
+        number = len(left_out.passed_over)
+        view.console.print(f"{number:,} {'file' if number == 1 else 'files'} passed over:")
+        for reason, count in left_out.reasons().items():
+            view.console.print(f"  {count:,}: {reason}", markup=False)
+
+
 class AnswerTables:
     """Writes the answers of a run while they come: a row an image, and at the end a row a patient.
 
@@ -87,7 +111,7 @@ class AnswerTables:
 
         self._patients_path, self._predictor = patients, predictor
         self._classes = predictor.classes
-        self._mark = Mark(run.resolve().name, run_digest(run), __version__)
+        self._mark = Mark(shown(run.resolve().name), run_digest(run), __version__)
         self._rows: list[Row] = []  # for the patients alone
         self._file: io.TextIOWrapper | None = None
         for path in (images, patients):

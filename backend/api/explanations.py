@@ -63,7 +63,7 @@ async def explain(
     model_id: str,
     request: Request,
     parts: PartsDep,
-    cls: Annotated[str | None, Query(description="the class to explain; the most probable one when left out")] = None,
+    cls: Annotated[str | None, Query(description="the class to explain; else the one that the model answers")] = None,
     theme: Annotated[Literal["light", "dark", "both"], Query(description="of the figure")] = "light",
 ) -> ExplanationOut:
     """Explain the class of one image. The image is gone from the server when the answer is sent."""

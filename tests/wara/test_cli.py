@@ -101,6 +101,22 @@ def test_patients_of_dicom_files_get_a_row_each_and_are_named_nowhere(run: Path,
         assert "4711" not in text
 
 
+def test_names_that_are_no_utf8_are_told_and_written_readable(run: Path, images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xe4d")
+    folder.mkdir()
+    content = (images / "left" / "00.png").read_bytes()
+    for name in (b"\xe4.png", b"b.png"):
+        (folder / os.fsdecode(name)).write_bytes(content)
+
+    table = folder / "o.csv"
+    done = wara("predict", run, folder, folder / os.fsdecode(b"\xe4.png"), "--csv", table)
+
+    assert done.returncode == 0, done.stderr
+    names = [row["file"].removeprefix(str(tmp_path)) for row in read_rows(table)]
+    assert names == ["/bäd/b.png", "/bäd/o.csv", "/bäd/ä.png", "/bäd/ä.png"]
+    assert "/bäd/ä.png: " in done.stdout and f"Predictions: {tmp_path}/bäd/o.csv" in done.stdout
+
+
 def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:
     done = wara("analyse", run, images, "--out", tmp_path / "figures")
 
@@ -109,6 +125,33 @@ def test_a_run_is_analysed_into_figures_and_data(run: Path, images: Path, tmp_pa
     assert {"subband_energy.json", "singular_spectrum.json", "subband_energy.png", "singular_spectrum.png"} <= names
     assert {"class_scales.json", "class_scales.png"} <= names
     assert "with the trained weights shuffled" in done.stdout
+
+
+def test_an_analysis_counts_and_names_what_it_could_not_read(run: Path, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "few", 2)
+    (folder / "left" / "broken.png").write_text("no image")
+    (folder / "left" / "notes.docx").write_text("words")
+
+    done = wara("analyse", run, folder, "--out", tmp_path / "figures")
+
+    assert done.returncode == 0, done.stderr
+    assert "1 of 5 images could not be read:\n  left/broken.png: The file is a text file, not an image\n" in done.stdout
+    assert "1 file passed over:\n  1: not an image of a kind that is read (.docx)\n" in done.stdout
+    data = json.loads((tmp_path / "figures" / "subband_energy.json").read_text())
+    assert data["n_images"]["overall"] == 4 and data["left_out"]["listed"] == 5
+    assert [entry["file"] for entry in data["left_out"]["unreadable"]] == ["left/broken.png"]
+    assert json.loads((tmp_path / "figures" / "class_scales.json").read_text())["interval"] == "images"
+
+
+def test_patients_of_dicom_files_are_named_in_no_explanation(run: Path, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "HOSP-4711_0.dcm", np.full((1, 32, 32), 60, np.uint8), "HOSP-4711")
+
+    done = wara("explain", run, tmp_path / "HOSP-4711_0.dcm", "--out", tmp_path / "why")
+
+    assert done.returncode == 0, done.stderr
+    files = sorted((tmp_path / "why").iterdir())
+    assert [path.suffix for path in files] == [".json", ".png"]
+    assert "4711" not in done.stdout + files[0].read_text() + "".join(path.name for path in files)
 
 
 def test_images_are_explained_into_figures_and_data(run: Path, images: Path, tmp_path: Path) -> None:

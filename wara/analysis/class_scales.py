@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from wara.analysis.explain import shares_of, sum_by_scale
 from wara.analysis.relevance import UpdateRelevance
 from wara.analysis.scales import scales_of
+from wara.data.items import OF_ONE_FILE
 from wara.evaluation.bootstrap import group_index, replicate_weights
 
 # A sum over images needs less of each integral than one picture does.
 STEPS = 4
 REPLICATES = 1000
 Floats = NDArray[np.float64]
-# Images (b, 3, S, S), class indices (b,), and perhaps the patient of each.
-Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Sequence[str]]
+# Images (b, 3, S, S), class indices (b,), and perhaps the patient of each (see `ClassScales.add`).
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Sequence[str | None]]
 
 
 class ClassScales:
@@ -53,13 +54,14 @@ class ClassScales:
         """Whether every class has as many images as it may."""
         return max(self._room) <= 0
 
-    def add(self, images: Tensor, labels: Tensor, groups: Sequence[str] | None = None) -> None:
+    def add(self, images: Tensor, labels: Tensor, groups: Sequence[str | None] | None = None) -> None:
         """Measure a batch; images of classes that have enough are passed over.
 
         Args:
             images: (B, 3, height, width), as the model takes them.
             labels: (B,) class of each image.
-            groups: the patient of each image, for the intervals; None where there are none.
+            groups: the patient of each image, for the intervals; None or "" where nobody is known. Images of one file
+                that names nobody may share a name that begins with `OF_ONE_FILE`.
         """
         chosen = []
         for place, label in enumerate(labels.tolist()):
@@ -81,12 +83,12 @@ class ClassScales:
         Returns:
             ``bands``, ``scales`` (name, size, bands; coarse to fine), ``levels``, ``patch_size``, ``wavelet``,
             ``method``, ``own_transform``, ``classes``, ``capped`` (images a class at most, or None), ``interval``
-            (what was drawn again for the intervals: ``"patients"`` or ``"images"``), and ``per_class``: for each class
-            with images ``images``, ``change``, ``prefix`` (mean logits), ``scales`` and ``bands``: ``contribution``,
-            ``share`` each as ``value``, ``low``, ``high`` (95 %; None where there is nothing to share).
+            (what was drawn again for the intervals: ``"patients"`` where some are known, else ``"files"`` where one may
+            hold several images, else ``"images"``), and ``per_class``: for each class with images ``images``,
+            ``change``, ``prefix`` (mean logits), ``scales`` and ``bands``: ``contribution``, ``share`` each as
+            ``value``, ``low``, ``high`` (95 %; None where there is nothing to share).
         """
         scales = scales_of(self.relevance.bands, self.relevance.levels, self.relevance.patch_size)
-        grouped = any(group is not None for group in self._groups)
         per_class = {}
         for label, name in enumerate(self.classes):
             rows = [row for row, of in enumerate(self._labels) if of == label]
@@ -113,7 +115,7 @@ class ClassScales:
             "own_transform": self.relevance.own_transform,
             "classes": self.classes,
             "capped": self.per_class,
-            "interval": "patients" if grouped else "images",
+            "interval": _drawn_again(self._groups),
             "per_class": per_class,
         }
 
@@ -132,6 +134,14 @@ def class_scales(
         if measured.full:
             break
     return measured.result()
+
+
+def _drawn_again(groups: Sequence[str | None]) -> str:
+    """Return what the groups of images are: patients, files that name nobody, or single images."""
+    named = [group for group in groups if group]
+    if any(not group.startswith(OF_ONE_FILE) for group in named):
+        return "patients"
+    return "files" if named else "images"
 
 
 def _summary(parts: Floats, groups: Sequence[str | None], seed: int) -> list[dict[str, Any]]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wara.analysis.attention import attention_relevance
 from wara.analysis.relevance import STEPS, Relevance, UpdateRelevance
 from wara.analysis.scales import Scale, scales_of
 from wara.errors import InputError
-from wara.imaging import read_square
+from wara.imaging import read_squares
 from wara.inference import Predictor
+from wara.predictions import Prediction, three_channels
 
 _HARDLY = 0.05  # a change of the score by less than this is called none
 
@@ -27,8 +27,9 @@ class Explanation:
     Attributes:
         file: the name that was given.
         classes: names of the model's classes.
-        probabilities: of each class, at the precision of the explanation (float32).
-        target, against: the class explained (the most probable, unless another was asked for) and the strongest other.
+        label: the class that the model calls the image, by its operating point where it has one.
+        probabilities: of each class, calibrated, as the model answers them.
+        target, against: the class explained (`label`, unless another was asked for) and the strongest other.
         scales: coarse to fine.
         contributions: of each scale to the score of `target` over `against`, signed, in logits.
         shares: size of each contribution among all scales, 0 to 1; None where the update did nothing.
@@ -49,6 +50,7 @@ class Explanation:
 
     file: str
     classes: tuple[str, ...]
+    label: str
     probabilities: tuple[float, ...]
     target: str
     against: str
@@ -81,7 +83,7 @@ class Explanation:
         shares = self.shares or (None,) * len(self.scales)
         return {
             "file": self.file,
-            "label": self.classes[int(np.argmax(self.probabilities))],
+            "label": self.label,
             "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
             "target": self.target,
             "against": self.against,
@@ -126,48 +128,55 @@ class Explainer:
         self.scales = tuple(scales_of(self.relevance.bands, self.relevance.levels, self.relevance.patch_size))
 
     def explain(self, content: bytes, name: str, *, target: str | None = None, steps: int = STEPS) -> Explanation:
-        """Explain the class of one image.
+        """Explain the class of one image; of a file all of whose frames are answered together, on the middle one.
 
         Args:
             content: the image file.
             name: its name, for the result and for errors.
-            target: the class to explain; None takes the most probable.
+            target: the class to explain; None takes the one that the model calls the image.
             steps: nodes of the integral, see `UpdateRelevance.measure`.
 
         Raises:
             InputError: the image cannot be read, or the model knows no such class.
         """
         predictor = self.predictor
-        fit: str = predictor.recipe["image"]["fit"]
-        square, decoded = read_square(content, name, predictor.backbone.size, fit, predictor.view)
-        pixels = square if square.ndim == 3 else np.repeat(square[:, :, None], 3, axis=2)
+        squares, aspect = self._read(content, name)
+        pixels = squares[predictor.view.frame_of(len(squares)) - 1]
         images = predictor.normalised(pixels[None])
-        wanted = None if target is None else [_class_index(predictor.classes, target)]
+        answer = predictor.answers_of(squares, [len(squares)])[0]
+        assert answer.label is not None  # the image was read
+        wanted = _class_index(predictor.classes, answer.label if target is None else target)
         with predictor.alone():
-            found = self.relevance.measure(images, wanted, steps=steps)
-            with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-                chances = predictor.model(images).float().softmax(dim=1)[0].tolist()
+            found = self.relevance.measure(images, [wanted], steps=steps)
             attention, note = None, None
             try:
                 places = found.target.to(images.device), found.against.to(images.device)
                 attention = attention_relevance(predictor.model, images, *places)[0].numpy()
             except InputError as error:
                 note = error.sentence()
-        height, width = decoded.pixels.shape[:2]
-        return self._explanation(
-            name, found, tuple(chances), pixels, width / height if fit == "stretch" else 1.0, attention, note
-        )
+        return self._explanation(replace(answer, file=name), found, pixels, aspect, attention, note)
+
+    def _read(self, content: bytes, name: str) -> tuple[list[NDArray[np.uint8]], float]:
+        """Return a file's images as the model takes them, and width over height at which they are to be shown."""
+        predictor, squares, aspect = self.predictor, [], 1.0
+        fit: str = predictor.recipe["image"]["fit"]
+        for square, decoded in read_squares(content, name, predictor.backbone.size, fit, predictor.view):
+            squares.append(three_channels(square))
+            height, width = decoded.pixels.shape[:2]
+            aspect = width / height if fit == "stretch" else 1.0
+        return squares, aspect
 
     def _explanation(
-        self, name: str, found: Relevance, chances: tuple[float, ...], pixels: NDArray[np.uint8], aspect: float,
+        self, answer: Prediction, found: Relevance, pixels: NDArray[np.uint8], aspect: float,
         attention: NDArray[np.float32] | None, note: str | None,
     ) -> Explanation:  # fmt: skip
         classes, scales = self.predictor.classes, self.scales
         by_scale = sum_by_scale(found.by_band.numpy(), scales)[0]
         return Explanation(
-            file=name,
+            file=answer.file,
             classes=classes,
-            probabilities=chances,
+            label=answer.label or "",
+            probabilities=tuple((answer.probabilities or {}).values()),
             target=classes[int(found.target[0])],
             against=classes[int(found.against[0])],
             scales=scales,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +110,8 @@ def _side(side: str, rows: list[dict[str, str]], classes: Sequence[str], index: 
 
     probabilities = columns("p_")
     calibrated = f"uncalibrated_{classes[0]}" in rows[0]
-    sets = [row.get("set", "").split(SEPARATOR) for row in rows]
+    sets = [row.get("set") or "" for row in rows]
+    held = [_classes_in(text, classes) for text in sets]
     return Predictions(
         split=side,
         files=[row["file"] for row in rows],
@@ -116,8 +119,34 @@ def _side(side: str, rows: list[dict[str, str]], classes: Sequence[str], index: 
         labels=np.array([index[row["predicted"]] for row in rows]),
         probabilities=probabilities,
         uncalibrated=columns("uncalibrated_") if calibrated else probabilities,
-        sets=np.array([[name in held for name in classes] for held in sets]) if any(s != [""] for s in sets) else None,
+        sets=np.array([[name in own for name in classes] for own in held]) if any(sets) else None,
         novel=[bool(row["warning"]) for row in rows] if "warning" in rows[0] else None,
         patients=[row.get("patient") or None for row in rows],
         traits={trait: [row[trait] or None for row in rows] for trait in TRAITS if trait in rows[0]},
     )
+
+
+def _classes_in(text: str, classes: Sequence[str]) -> list[str]:
+    """Return the classes that the text of a set names, in its order; a name may hold the separator itself.
+
+    Where a text can be read in several ways, the longer name goes first.
+
+    Raises:
+        ValueError: the text is not names of these classes.
+    """
+    names, longest = frozenset(classes), max(map(len, classes))
+    stops = [match.start() for match in re.finditer(f"(?={re.escape(SEPARATOR)})", text)] + [len(text)]
+    ends: dict[int, int] = {len(text) + len(SEPARATOR): 0}  # of the name at each place from which all is names
+    for start in reversed([0, *(stop + len(SEPARATOR) for stop in stops[:-1])]):
+        near = stops[bisect_left(stops, start) : bisect_right(stops, start + longest)]
+        for stop in reversed(near):
+            if text[start:stop] in names and stop + len(SEPARATOR) in ends:
+                ends[start] = stop
+                break
+    if text and 0 not in ends:
+        raise ValueError("no names of classes")
+    found, start = [], 0
+    while start < len(text):
+        found.append(text[start : ends[start]])
+        start = ends[start] + len(SEPARATOR)
+    return found

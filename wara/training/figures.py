@@ -31,11 +31,11 @@ def write_figures(
     precision: str,
     metrics: dict[str, Any],
     history: list[dict[str, Any]],
-    groups: Sequence[str],
+    patients: Sequence[str | None],
 ) -> None:
     """Draw all figures of a run into a folder, with the data behind the analyses as JSON.
 
-    ``groups`` names the patient of each image of ``batches``.
+    ``patients`` names the patient of each image of ``batches``, None where it is not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.png").write_bytes(to_png(draw_history(history)))
@@ -46,15 +46,17 @@ def write_figures(
     if measured is not None:
         study.write(folder, measured)
         per_class = max(2, _CLASS_SCALES_IMAGES // len(classes))
-        scales = study.measure_class_scales(model, _grouped(batches, groups), classes, per_class=per_class)
+        scales = study.measure_class_scales(model, _with_patients(batches, patients), classes, per_class=per_class)
         if scales is not None:
             study.write_class_scales(folder, scales)
 
 
-def _grouped(batches: Batches, groups: Sequence[str]) -> Iterator[tuple[Tensor, Tensor, Sequence[str]]]:
+def _with_patients(
+    batches: Batches, patients: Sequence[str | None]
+) -> Iterator[tuple[Tensor, Tensor, Sequence[str | None]]]:
     start = 0
     for images, targets in batches.evaluation():
-        yield images, targets, groups[start : start + len(targets)]
+        yield images, targets, patients[start : start + len(targets)]
         start += len(targets)
 
 

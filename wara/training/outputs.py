@@ -51,13 +51,13 @@ def read_card_page(run: Path) -> str:
     return card_page((run / CARD).read_text(encoding="utf-8"), figures_of(run / FIGURES))
 
 
-def read_recipe(run: Path) -> dict[str, Any]:
-    """Return the stored recipe of a run.
+def read_recipe(run: Path, file: str = RECIPE) -> dict[str, Any]:
+    """Return the stored recipe of a run, or one beside it under another name.
 
     Raises:
         InputError: the folder is not a run.
     """
-    path = run / RECIPE
+    path = run / file
     if not path.is_file():
         raise InputError(
             "This folder is not a training run: it has no recipe.json",
@@ -70,7 +70,7 @@ def read_recipe(run: Path) -> dict[str, Any]:
         version = recipe["format"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(
-            "The recipe.json of this run cannot be read", seen=run.name, remedy="Copy the run folder again.",
+            f"The {file} of this run cannot be read", seen=run.name, remedy="Copy the run folder again.",
             code="run-damaged",
         ) from error  # fmt: skip
     if version != FORMAT:

@@ -143,7 +143,7 @@ def train(
         stored = outputs.read_recipe(out)
         write_figures(
             out / outputs.FIGURES, model, batches, study.catalogue.classes, recipe.precision, metrics, fitted.history,
-            tested.predictions["test"].groups(),
+            tested.predictions["test"].patients,
         )
         write_curves(
             out / outputs.FIGURES, tested.predictions["test"], study.catalogue.classes, recipe.bootstrap, recipe.seed

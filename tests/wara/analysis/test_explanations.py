@@ -21,7 +21,7 @@ def explanation(contributions=(0.71, 0.2, 0.09), side=14, levels=2, **changes):
     bands = (f"A{levels}", *(f"{letter}{level}" for level in range(levels, 0, -1) for letter in "HVD"))
     contributions = np.array(contributions, dtype=float)
     values = {
-        "file": "one.png", "classes": ("coarse_mass", "normal"), "probabilities": (0.9, 0.1),
+        "file": "one.png", "classes": ("coarse_mass", "normal"), "label": "coarse_mass", "probabilities": (0.9, 0.1),
         "target": "coarse_mass", "against": "normal", "scales": tuple(scales_of(bands, levels, 16)),
         "contributions": tuple(contributions), "shares": shares_of(contributions), "bands": bands,
         "by_band": (0.1,) * len(bands), "layers": ("blocks.0.attn.qkv",), "by_layer": (tuple(contributions),),
@@ -122,6 +122,21 @@ def test_batches_do_not_change_what_is_measured_and_a_cap_stops_the_reading(make
     )
     assert len(read) == 1 and capped["capped"] == 2 and capped["interval"] == "images"
     assert [entry["images"] for entry in capped["per_class"].values()] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("groups", "drawn"),
+    [
+        (["", "", "", ""], "images"), ([None, None, None, None], "images"), ([None, "", "p1", None], "patients"),
+        (["file-a.dcm", "file-a.dcm", "", ""], "files"), (["file-a.dcm", "p1", "", ""], "patients"),
+    ],
+)  # fmt: skip
+def test_intervals_are_said_to_be_over_patients_only_where_some_are_known(make_model, words, groups, drawn):
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(4, 3, 64, 64, generator=generator), torch.tensor([0, 1, 0, 1]), groups
+    data = class_scales(make_model(CONFIGS["wara"]()), [batch], ["a", "b"])
+    assert data["interval"] == drawn
+    assert f"95 % intervals over {drawn}." in "\n".join(words(draw_class_scales(data)))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

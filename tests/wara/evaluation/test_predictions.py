@@ -46,6 +46,28 @@ def test_a_file_of_an_older_run_has_no_sets_and_no_warnings(tmp_path):
     assert (found.uncalibrated == found.probabilities).all()
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["benign | typical", "malignant"], ["malignant", "benign | malignant"], ["a |", "| b"], ["a", "b | a"],
+        ["x | y | z", "x"], ["x\ny", '"q", r'],
+    ],
+)  # fmt: skip
+def test_sets_are_read_back_whatever_the_classes_are_called(tmp_path, classes):
+    sets = np.array([[True, False], [True, True]])
+    write_predictions(tmp_path / "p.csv", classes, [side("test", sets=sets), side("val")])
+    found = read_predictions(tmp_path / "p.csv", classes)
+    assert (found["test"].sets == sets).all() and (found["val"].sets == side("val").sets).all()
+
+
+def test_a_set_of_other_classes_is_said_not_to_be_readable(tmp_path):
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, CLASSES, [side("test")])
+    path.write_text(path.read_text().replace("no, none | yes", "no, none | perhaps"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_predictions(path, CLASSES)
+
+
 @pytest.mark.parametrize("text", ["file,split\na.png,test\n", "file,split,label,predicted,p_a\na,test,other,a,1\n"])
 def test_a_file_that_cannot_be_read_is_said_to_be_so(tmp_path, text):
     (tmp_path / "predictions.csv").write_text(text)
