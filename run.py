@@ -14,6 +14,7 @@ can still read it: whichever Python a machine calls python3 gets to say that 3.1
 import argparse
 import collections
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -250,9 +251,17 @@ def reason_of_failure(log: str, cpu: bool) -> str:
 def address() -> tuple:
     """Return host and port of the server from ``WARA_HOST`` and ``WARA_PORT``."""
     host, port = os.environ.get("WARA_HOST") or "127.0.0.1", os.environ.get("WARA_PORT") or "7860"
-    if not port.isdigit() or not 1 <= int(port) <= 65535:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise Stop(f"WARA_PORT is not a port (seen: {port!r}). Use a number from 1 to 65535, or leave it out for 7860.")
     return host, int(port)
+
+
+def no_address(host: str) -> str:
+    """Say that nothing can listen at a host, whatever the port."""
+    return (
+        f"WARA_HOST is no address of this machine (seen: {host!r}). Use 127.0.0.1 for this machine alone, 0.0.0.0 for "
+        "all of its networks, or one of its own addresses."
+    )
 
 
 def url_of(host: str, port: int) -> str:
@@ -283,7 +292,11 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
             return
+        except (socket.gaierror, UnicodeError):
+            raise Stop(no_address(host)) from None
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise Stop(no_address(host)) from None
             reason = error.strerror or error
     if health(url_of(host, port)):
         raise Stop(f"WaRA Studio is already running: {url_of(host, port)} (WARA_PORT chooses another port)")

@@ -7,6 +7,7 @@ from wara.waiting import wait_briefly
 if __name__ == "__main__":
     wait_briefly()  # before what is imported below imports numpy
 
+import errno
 import os
 import socket
 import ssl
@@ -15,7 +16,7 @@ import sys
 import uvicorn
 from pydantic import ValidationError
 
-from backend import heap, logs
+from backend import heap, logs, told
 from backend.main import create_app, prepare
 from backend.settings import Settings
 from wara.errors import InputError
@@ -59,7 +60,7 @@ def main() -> int:
     try:
         # Claimed before the server starts, so that a second start ends with a sentence.
         prepare(app.state.parts)
-    except InputError as error:
+    except told.EXPECTED as error:
         return _refuse(error)
     config = uvicorn.Config(
         app,
@@ -99,8 +100,13 @@ def _listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+    except (socket.gaierror, UnicodeError) as error:
+        listener.close()
+        raise _no_address(settings.host) from error
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(settings.host) from error
         raise InputError(
             "The server cannot listen at this address",
             seen=f"{settings.host}:{settings.port}, {error.strerror}",
@@ -110,15 +116,18 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _refuse(error: InputError | ValidationError) -> int:
-    if isinstance(error, ValidationError):
-        lines = [
-            f"WARA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (seen: {e['input']})" for e in error.errors()
-        ]
-        text = "\n".join(lines)
-    else:
-        text = error.sentence()
-    sys.stderr.write(f"{text}\n")
+def _no_address(host: str) -> InputError:
+    return InputError(
+        "WARA_HOST is no address of this machine",
+        seen=host,
+        remedy="Set it to 127.0.0.1 for this machine alone, 0.0.0.0 for all of its networks, or one of its own "
+        "addresses.",
+        code="no-such-address",
+    )
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"{told.sentence(error)}\n")
     return 2
 
 

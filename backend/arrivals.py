@@ -7,7 +7,6 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.acting import owner_id
 from backend.storage import write_atomically
 from wara.data.catalogue import Catalogue, read_catalogue, require_trainable
 from wara.data.grids import is_table_name
@@ -88,10 +87,15 @@ def source_of(manifest: list[dict[str, Any]], labels: str | None) -> str:
     return "files"
 
 
-def content_digest(manifest: list[dict[str, Any]], labels: str | None) -> str:
+def content_digest(manifest: list[dict[str, Any]], labels: str | None, owner_id: str | None) -> str:
     """Return a hash of all names and contents, the same for the same folder under another name.
 
-    Of two people's equal folders it differs: nobody is to learn what another has.
+    Of two owners' equal folders it differs: nobody is to learn what another has.
+
+    Args:
+        manifest: of the upload.
+        labels: its table of labels, if it named one.
+        owner_id: who owns the data set, whoever finishes its upload.
     """
     tops = {entry["name"].partition("/")[0] for entry in manifest}
     wrapped = len(tops) == 1 and all("/" in entry["name"] for entry in manifest)
@@ -100,7 +104,7 @@ def content_digest(manifest: list[dict[str, Any]], labels: str | None) -> str:
     )
     if len(lines) == 1:  # a zip by another name is the same zip
         lines = [manifest[0]["digest"]]
-    whole = json.dumps([lines, labels, *filter(None, [owner_id()])])
+    whole = json.dumps([lines, labels, *filter(None, [owner_id])])
     return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
 
 

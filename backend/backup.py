@@ -25,8 +25,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 # What is kept of each table's rows, and where. Uploads and batches under way are not: their senders go on here.
 FOLDERS = {"datasets": "datasets", "jobs": "jobs", "models": "models", "backbones": "backbones"}
-# Made again on demand.
-_LEFT_OUT = frozenset({"cache", THUMBNAILS_FILE, "thumbnails", "worker.lock", "process.json"})
+# Made again on demand, or of this machine alone. Directly in the folders: deeper down a class may be named so.
+_LEFT_OUT = {
+    "datasets": frozenset({"cache", THUMBNAILS_FILE, "thumbnails"}),
+    "jobs": frozenset({"worker.lock", "process.json"}),
+}
 _CHUNK = 1024 * 1024
 
 
@@ -197,9 +200,10 @@ def _add_folder(home: Path, name: str, writer: _Writer) -> bool:
     """Add a folder's files; False when it is not there, or went away meanwhile."""
     if not home.is_dir():
         return False
+    left_out = _LEFT_OUT.get(home.parent.name, frozenset())
     for path in sorted(home.rglob("*")):
         relative = path.relative_to(home)
-        if not _LEFT_OUT.isdisjoint(relative.parts) or path.is_symlink() or not path.is_file():
+        if relative.parts[0] in left_out or path.is_symlink() or not path.is_file():
             continue
         writer.add(path, f"{name}/{relative.as_posix()}")
     return home.is_dir()

@@ -6,11 +6,13 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backend.problems import not_found
 from backend.storage import append_lines, read_json, write_json
 from wara.answer_table import Mark, PatientRow, Row, image_heading, image_line, patient_lines, patient_rows
 from wara.imaging.identity import keyed_digest
@@ -118,9 +120,18 @@ class BatchRecord:
 
     @property
     def changed(self) -> datetime:
-        """When something was last written."""
-        paths = [self.folder / name for name in (RECORD_FILE, ROWS_FILE)]
-        return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths if path.exists()), UTC)
+        """When something was last written.
+
+        Raises:
+            RequestRefused: 404: the batch was deleted.
+        """
+        times = []
+        for name in (RECORD_FILE, ROWS_FILE):
+            with suppress(FileNotFoundError):
+                times.append((self.folder / name).stat().st_mtime)
+        if not times:
+            raise not_found("batch", self.order.id)
+        return datetime.fromtimestamp(max(times), UTC)
 
     def set(self, state: str, error: dict[str, Any] | None = None) -> None:
         """Write another state down. What is no longer needed of an ended batch goes."""
@@ -149,10 +160,11 @@ class BatchRecord:
 
     def rows(self, offset: int = 0, limit: int | None = None) -> Iterator[Row]:
         """Yield rows in the order in which they came; no more than one of them is in memory."""
-        path = self.folder / ROWS_FILE
-        if not path.exists():
+        try:
+            file = (self.folder / ROWS_FILE).open("rb")
+        except FileNotFoundError:
             return
-        with path.open("rb") as file:
+        with file:
             # What stands behind the last line end was being written when the server was killed, and does not count.
             whole = (line for line in file if line.endswith(b"\n"))
             end = None if limit is None else offset + limit
@@ -166,9 +178,9 @@ class BatchRecord:
         """
         if self._places is None:
             self._places = defaultdict(list)
-            path = self.folder / PLAN_FILE
-            for number, key in enumerate(read_json(path) if path.exists() else ()):
-                self._places[key].append(number)
+            with suppress(FileNotFoundError):
+                for number, key in enumerate(read_json(self.folder / PLAN_FILE)):
+                    self._places[key].append(number)
         seen: Counter[str] = Counter()
         found: list[int | None] = []
         for name, size in announced:

@@ -141,7 +141,10 @@ class Batches:
             raise not_found("batch", batch_id)
         with self._storage.lock(batch_id):
             if batch_id not in self._records:
-                self._records[batch_id] = BatchRecord(folder)
+                try:
+                    self._records[batch_id] = BatchRecord(folder)
+                except FileNotFoundError:  # deleted while this waited
+                    raise not_found("batch", batch_id) from None
             return self._records[batch_id]
 
     def all(self) -> list[BatchRecord]:
@@ -208,7 +211,7 @@ class Batches:
     def sweep(self) -> None:
         """Delete batches on which nothing was written for some days."""
         for record in self.all():
-            with suppress(FileNotFoundError, RequestRefused):  # deleted at this moment
+            with suppress(RequestRefused):  # deleted at this moment
                 if record.changed < now() - KEPT:
                     self.delete(record.order.id)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
+from backend import told
 from backend.accounts.people import People
 from backend.backup import back_up, restore
 from backend.db import Database, User
@@ -90,11 +90,8 @@ def run() -> int:
     """Run the command line; wrong input becomes a sentence and exit status 2."""
     try:
         app(standalone_mode=False)
-    except InputError as error:
-        sys.stderr.write(f"Error: {error.sentence()}\n")
-        return 2
-    except ValidationError as error:
-        sys.stderr.write(f"Error: a setting cannot be used: {error.errors()[0]['msg']}\n")
+    except told.EXPECTED as error:
+        sys.stderr.write(f"Error: {told.sentence(error)}\n")
         return 2
     except typer.Abort:
         return 1
@@ -111,7 +108,13 @@ def run() -> int:
 @contextmanager
 def _people() -> Iterator[People]:
     settings = Settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "The data folder cannot be used", seen=f"{settings.data_dir}: {error.strerror}",
+            remedy="Set WARA_DATA_DIR to a folder that this user may write to.", code="data-folder-unusable",
+        ) from error  # fmt: skip
     database = Database(settings.data_dir / DATABASE_FILE)
     try:
         database.upgrade()

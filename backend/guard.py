@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.addresses import serve_under
+from backend.bodies import BodyLimit
 from backend.logs import request_id, take_id
 from backend.metrics import Metrics
 from backend.policies import API_HEADERS, CLOSED, HEADERS
@@ -28,11 +29,12 @@ class RequestGuard:
     """Refuses foreign hosts (DNS rebinding) and cross-origin writes, and adds safe headers, for pages and API alike.
 
     A page of another site can make a browser send requests to 127.0.0.1, and a name of its own can be made to
-    resolve there; the Host and Origin headers, which scripts cannot forge, tell both apart.
+    resolve there; the Host and Origin headers, which scripts cannot forge, tell both apart. Bodies are limited behind
+    it, see `backend.bodies`.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
+        self.app = BodyLimit(app)
         # Without accounts the name is what keeps a foreign page out, so there it is always checked.
         self.check_host = settings.on_loopback or settings.published_on_loopback or bool(settings.extra_hosts)
         self.hosts = LOOPBACK_NAMES | settings.extra_hosts

@@ -12,8 +12,9 @@ from sqlalchemy import select
 
 from backend.backbones import BackboneRegistry
 from backend.db import Database, Job, Model
-from backend.db.models import new_id, now
+from backend.db.models import FINISHED_STATES, new_id, now
 from backend.incoming import StoredFile
+from backend.orphans import remove_unknown
 from backend.storage import Storage
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def import_model(
 
 
 def drop_unlisted_models(database: Database, storage: Storage) -> None:
-    """Remove folders of models that no row knows: a server was killed while it brought them in."""
+    """Remove folders of models that no row knows: a server was killed while it brought them in or deleted them."""
     with database.session() as session:
-        known = {*session.scalars(select(Model.id)), *session.scalars(select(Job.id))}  # a job's model has its id
-    for folder in (storage.root / "models").iterdir():
-        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in known:
-            storage.remove("models", folder.name)
+        # A job's model has its id, and lies here before it is a row.
+        unfinished = session.scalars(select(Job.id).where(Job.state.not_in(FINISHED_STATES)))
+        known = {*session.scalars(select(Model.id)), *unfinished}
+    if count := remove_unknown(storage, "models", known):
+        log.info("Left by a killed server: folders removed: models %d", count)
 
 
 def _row(brought: Brought, name: str) -> Model:

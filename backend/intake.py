@@ -31,7 +31,7 @@ from backend.door import CLEAN_FOLDER, Admitted, check, empty, holds_raw, remove
 from backend.incoming import Batch
 from backend.looks_ahead import LooksAhead
 from backend.names import safe_relative
-from backend.places import Places
+from backend.places import Places, drop_former
 from backend.problems import as_problem, is_disk_full, not_found, problem_of, unexpected
 from backend.refusals import already_here, asked, no_room_for_check, refuse_in_use
 from backend.storage import Storage, write_atomically
@@ -139,10 +139,8 @@ class Intake(Places):
         with self.database.session() as session:
             dataset = Dataset(name=clean_name(name or ""), labels=safe_relative(labels) if labels else None)
             session.add(dataset)
-            session.flush()
-            dataset_id = dataset.id
-        self.storage.folder("staging", dataset_id).mkdir(parents=True)
-        return dataset_id
+        self.storage.folder("staging", dataset.id).mkdir(parents=True)
+        return dataset.id
 
     def accepts(self, dataset_id: str) -> int:
         """Check that a data set still receives; return the bytes it holds so far."""
@@ -221,10 +219,10 @@ class Intake(Places):
         """
         with self.storage.lock(dataset_id):
             self.accepts(dataset_id)
-            name, labels = self.receiving(dataset_id)
+            sent = self.receiving(dataset_id)
             self._looks.settle(dataset_id)
             try:
-                self._settle(dataset_id, name, labels, ask)
+                self._settle(sent, ask)
             except InputError:
                 self._discard(dataset_id)
                 raise
@@ -254,7 +252,8 @@ class Intake(Places):
         """Return (done, total) images of a running check."""
         return self._progress.get(dataset_id)
 
-    def _settle(self, dataset_id: str, name: str, labels: str | None, ask: bool) -> None:
+    def _settle(self, sent: Dataset, ask: bool) -> None:
+        dataset_id, labels = sent.id, sent.labels
         manifest = self.storage.manifest(dataset_id)
         if not manifest:
             raise InputError(
@@ -271,12 +270,13 @@ class Intake(Places):
             problem = as_problem(error)
         with self.database.session() as session:
             taken = set(session.scalars(select(Dataset.name).where(visible("dataset"), Dataset.id != dataset_id)))
+        digest = content_digest(manifest, labels, sent.owner_id)
         try:
-            with self.database.session() as session:
+            with self.storage.settling(dataset_id), self.database.session() as session:
                 dataset = session.get_one(Dataset, dataset_id)
-                dataset.digest = content_digest(manifest, labels)
+                dataset.digest = digest
                 session.flush()
-                dataset.name = free_name(name or name_of(manifest), taken)
+                dataset.name = free_name(sent.name or name_of(manifest), taken)
                 dataset.source = source
                 if problem is None:
                     describe(dataset, catalogue)
@@ -288,9 +288,7 @@ class Intake(Places):
                 self.storage.settle(dataset_id)
         except IntegrityError as error:
             with self.database.session() as session:
-                sent = session.get(Dataset, dataset_id)
-                band = None if sent is None else sent.age_band
-                raise already_here(session, content_digest(manifest, labels), band) from error
+                raise already_here(session, digest, sent.age_band) from error
 
     def _discard(self, dataset_id: str) -> None:
         with self.database.session() as session:
@@ -341,6 +339,7 @@ class Intake(Places):
 
         folder = self.storage.folder("datasets", dataset_id)
         clean = dataset.source == CLEAN_FOLDER
+        drop_former(folder)
         try:
             admitted = check(
                 folder,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from backend.catalogues import describe, forget
 from backend.db import Dataset
 from backend.intake import Intake
-from backend.places import DECISIONS_FILE
 from backend.problems import RequestRefused, not_found
 from backend.refusals import refuse_in_use
-from backend.thumbnails import remove_thumbnails
 from wara.data.catalogue import read_catalogue, require_trainable
 from wara.data.mapping import Mapping, write_mapping
 from wara.data.mapping_preview import preview
@@ -55,7 +51,8 @@ def _preview(intake: Intake, dataset: Dataset, mapping: Mapping | None) -> dict[
 def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
     """Take labels, patients and sides from elsewhere, and have the images checked again.
 
-    Decisions about findings are dropped: they were taken about the former labels, patients and sides.
+    Decisions about findings are dropped, as the check begins: they were taken about the former labels, patients and
+    sides.
 
     Raises:
         RequestRefused: 404; 409 while a training uses the data set, or while it is received or checked.
@@ -69,7 +66,6 @@ def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
             if dataset.state not in _CAN_CHANGE:
                 raise _wrong_state(dataset)
             refuse_in_use(session, dataset_id)
-        folder = intake.storage.folder("datasets", dataset_id)
         with open_source(intake.source(dataset)) as source:
             catalogue = read_catalogue(source, intake.labels_file(dataset), mapping)
         require_trainable(catalogue)
@@ -79,16 +75,8 @@ def apply_mapping(intake: Intake, dataset_id: str, mapping: Mapping) -> None:
             describe(row, catalogue)
             row.state, row.error = "checking", None
             write_mapping(intake.mapping_file(row), mapping)
-        _drop_former(folder)
     forget()
     intake.submit(dataset_id)
-
-
-def _drop_former(folder: Path) -> None:
-    """Remove what was made under the numbers of the former catalogue, and what was decided about it."""
-    (folder / DECISIONS_FILE).unlink(missing_ok=True)
-    remove_thumbnails(folder)
-    shutil.rmtree(folder / "cache", ignore_errors=True)
 
 
 def _wrong_state(dataset: Dataset) -> RequestRefused:

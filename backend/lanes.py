@@ -1,7 +1,7 @@
 """Lanes: how many requests of a kind are worked on at once, and how many may wait before the next must come later.
 
-Each lane has threads of its own. So explanations, which take seconds each, never hold the threads by which pages, lists
-and the signs of life are answered.
+Each lane has threads of its own. So explanations, which take seconds each, and exports, which take minutes, never hold
+the threads by which pages, lists and the signs of life are answered.
 """
 
 from __future__ import annotations
@@ -73,9 +73,14 @@ class Lanes:
         self.predictions = Lane("predictions", threads=8, room=256, seconds=2)
         self.batches = Lane("batches", threads=4, room=64, seconds=5)
         self.explanations = Lane("explanations", threads=1, room=32, seconds=15)
+        self.exports = Lane("exports", threads=1, room=8, seconds=30)
+        self.estimates = Lane("estimates", threads=1, room=8, seconds=15)
         self.imports = Lane("imports", threads=1, room=4, seconds=15)
         self.thumbnails = Lane("thumbnails", threads=2, room=1024, seconds=5)
 
     def all(self) -> tuple[Lane, ...]:
         """Return every lane."""
-        return (self.predictions, self.batches, self.explanations, self.imports, self.thumbnails)
+        return (
+            self.predictions, self.batches, self.explanations, self.exports, self.estimates, self.imports,
+            self.thumbnails,
+        )  # fmt: skip

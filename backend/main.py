@@ -16,7 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from backend import decoding, docs, heap, model_process, problems, sign_in
+from backend import decoding, docs, heap, model_process, orphans, problems, sign_in
 from backend.accounts.audit import Audit
 from backend.accounts.gate import Gate
 from backend.accounts.people import People
@@ -201,6 +201,7 @@ def _start(parts: Parts) -> None:
             "WARA_TLS_CERT and WARA_TLS_KEY, or put a proxy with TLS in front and name it in WARA_TRUSTED_PROXIES."
         )
     prepare(parts)
+    orphans.sweep(parts.database, parts.storage)
     parts.intake.start()
     parts.supervisor.start()
     parts.answering.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path, PurePosixPath
 
 from backend.arrivals import LABELS_FOLDER
@@ -11,6 +12,7 @@ from backend.door import CLEAN_FOLDER, KEPT_FOLDER
 from backend.problems import not_found
 from backend.refusals import refuse_in_use, refuse_unless_ready, refuse_unless_receiving
 from backend.storage import Storage
+from backend.thumbnails import remove_thumbnails
 from wara.data.catalogue import Catalogue
 from wara.data.mapping import MAPPING_FILE, Mapping, kept_mapping
 
@@ -29,8 +31,8 @@ class Places:
         self.database = database
         self.storage = storage
 
-    def receiving(self, dataset_id: str) -> tuple[str, str | None]:
-        """Return name and table of labels of an upload as far as they are said.
+    def receiving(self, dataset_id: str) -> Dataset:
+        """Return a data set that receives, as it stands now.
 
         Raises:
             RequestRefused: 404, or 409 when it is finished.
@@ -40,7 +42,7 @@ class Places:
             if dataset is None:
                 raise not_found("data set", dataset_id)
             refuse_unless_receiving(dataset)
-            return dataset.name, dataset.labels
+            return dataset
 
     def changeable(self, dataset_id: str) -> Dataset:
         """Return a data set as it stands now, for a decision about it.
@@ -92,3 +94,14 @@ class Places:
         """
         refuse_unless_ready(dataset)
         return load_catalogue(self.catalogue_file(dataset))
+
+
+def drop_former(folder: Path) -> None:
+    """Remove what was made under the numbers of a former catalogue, and what was decided about it.
+
+    At the beginning of a check, which a killed server begins anew, so that no decision outlives the labels that it was
+    taken about.
+    """
+    (folder / DECISIONS_FILE).unlink(missing_ok=True)
+    remove_thumbnails(folder)
+    shutil.rmtree(folder / "cache", ignore_errors=True)

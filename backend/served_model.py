@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.model_process import ModelProcess
-from backend.problems import RequestRefused
+from backend.problems import RequestRefused, not_found
 from wara.errors import InputError
 from wara.imaging.view import DicomView
 from wara.messages import Message
@@ -31,6 +31,7 @@ class ServedModel:
         decode: how files become squares.
 
     Raises:
+        RequestRefused: 404: the folder is gone.
         InputError: the folder is not a whole run, or the backbone is not the one that it was trained on.
     """
 
@@ -42,7 +43,12 @@ class ServedModel:
         key = secrets.token_hex(8)
         weakref.finalize(self, process.drop, key)
         self._name: dict[str, Any] = {"key": key, "run": str(run), "backbone": backbone, "device": device}
-        facts, _ = process.ask({"task": "load", **self._name})
+        try:
+            facts, _ = process.ask({"task": "load", **self._name})
+        except InputError as error:
+            if error.code != "run-missing":
+                raise
+            raise not_found("model", model_id) from error  # deleted since its row was read
         self.classes = tuple(facts["classes"])
         # Of two classes the operating point, as when the model was loaded.
         self.threshold: float | None = facts["threshold"]

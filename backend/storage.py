@@ -49,6 +49,7 @@ class Storage:
         self.max_upload_mb = max_upload_mb
         self._locks: dict[str, threading.RLock] = {}
         self._claim: IO[bytes] | None = None
+        self.new_database = False
 
     @property
     def database(self) -> Path:
@@ -73,6 +74,7 @@ class Storage:
                 code="data-folder-unusable",
             ) from error
         self.claim()
+        self.new_database |= not self.database.exists()
         for leftover in (*(self.root / "scratch").iterdir(), *self.root.glob("*/.*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
             if leftover.is_file():  # without a name while its server lived, where the disk can do that
@@ -210,8 +212,25 @@ class Storage:
         target = self.folder("datasets", dataset_id)
         self.folder("staging", dataset_id).rename(target)
         shutil.rmtree(target / "incoming", ignore_errors=True)
-        shutil.rmtree(self.folder("uploads", dataset_id), ignore_errors=True)  # notes of what has entered it
         return target
+
+    def unsettle(self, dataset_id: str) -> bool:
+        """Move an upload back whose row does not say that it is finished; False when it was not moved."""
+        staging, settled = self.folder("staging", dataset_id), self.folder("datasets", dataset_id)
+        if staging.exists() or not (settled / MANIFEST_FILE).is_file():
+            return False
+        settled.rename(staging)
+        return True
+
+    @contextmanager
+    def settling(self, dataset_id: str) -> Iterator[None]:
+        """Around the transaction in which an upload is settled: moved back where it fails, its notes gone after it."""
+        try:
+            yield
+        except BaseException:
+            self.unsettle(dataset_id)
+            raise
+        shutil.rmtree(self.folder("uploads", dataset_id), ignore_errors=True)  # notes of what has entered it
 
     def move(self, source: Path, target: Path) -> None:
         """Move a file or folder within the data folder."""

@@ -345,12 +345,21 @@ def test_a_busy_port_is_named_before_anything_is_installed(bare):
     assert not (bare.root / ".venv").exists()
 
 
-@pytest.mark.parametrize("seen", ["abc", "0", "70000", "-1"])
+@pytest.mark.parametrize("seen", ["abc", "0", "70000", "-1", "²", "7" * 5000])
 def test_a_port_that_is_none_is_refused(bare, seen):
     code, output = bare.run(WARA_PORT=seen)
 
     assert code == 1
     assert output.startswith(f"WARA_PORT is not a port (seen: '{seen}')")
+
+
+@pytest.mark.parametrize("seen", ["no.such.host.invalid", "a..b", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_told_from_a_busy_port(bare, seen):
+    code, output = bare.run(WARA_HOST=seen)
+
+    assert code == 1
+    assert output.startswith(f"WARA_HOST is no address of this machine (seen: '{seen}')")
+    assert "another port" not in output and not (bare.root / ".venv").exists()
 
 
 def test_a_server_that_ends_while_starting_is_reported_with_its_code(checkout, port):

@@ -14,6 +14,7 @@ from wara.errors import InputError
 
 LEAST_CHARACTERS = 10
 MOST_CHARACTERS = 200
+LEAST_TELLING = 4
 # Each hash takes 64 MiB while it is computed; a crowd at the door must not take the machine's memory.
 _room = threading.Semaphore(2)
 _hasher = PasswordHasher()
@@ -30,7 +31,7 @@ def check_password(password: str, name: str) -> None:
         what, seen = "The password is too short", f"{len(password)} characters"
     elif len(password) > MOST_CHARACTERS:
         what, seen = "The password is too long", f"{len(password)} characters"
-    elif name.casefold() in password.casefold() or len(set(password)) < 4:
+    elif _repeats(name, password) or len(set(password)) < 4:
         what, seen = "The password is too easy to guess", "the account's name, or very few different characters"
     if what is not None:
         raise InputError(
@@ -38,6 +39,11 @@ def check_password(password: str, name: str) -> None:
             remedy=f"Choose one of {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters, e.g. four unrelated words.",
             code="password-weak",
         )  # fmt: skip
+
+
+def _repeats(name: str, password: str) -> bool:
+    """Whether a password holds the account's name; of fewer letters nearly every sentence has some by chance."""
+    return len(name) >= LEAST_TELLING and name.casefold() in password.casefold()
 
 
 def hash_password(password: str) -> str:

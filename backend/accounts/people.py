@@ -292,10 +292,12 @@ def _only_admin(session: Session, user: User) -> bool:
 
 def _checked_name(name: str) -> str:
     name = " ".join(name.split())
-    if not name or len(name) > _MOST_NAME or not name.isprintable():
+    # As it is looked up: a letter such as ß is two there.
+    if not name or len(name.casefold()) > _MOST_NAME or not name.isprintable():
         raise InputError(
             "This cannot be the name of an account", seen=name[:_MOST_NAME] or "nothing",
-            remedy=f"Give one line of 1 to {_MOST_NAME} printable characters.", code="account-name",
+            remedy=f"Give one line of 1 to {_MOST_NAME} printable characters; some, such as ß, count twice.",
+            code="account-name",
         )  # fmt: skip
     return name
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from sqlalchemy import select
 
 from backend.accounts import access
@@ -282,9 +282,18 @@ def _written_out(since: str) -> str:
     return since
 
 
+def _in_utc(since: datetime | None) -> datetime | None:
+    """Return a moment in UTC, as the log is kept; at either end of the calendar that is no moment any more."""
+    try:
+        return None if since is None else since.astimezone(UTC)
+    except (OverflowError, ValueError, OSError):
+        raise ValueError("give a day or a moment from the years 2 to 9998") from None
+
+
 @router.get("/audit.csv", response_class=StreamingResponse, responses={200: {"content": {"text/csv": {}}}})
 def export_audit(
-    parts: PartsDep, since: Annotated[datetime | None, BeforeValidator(_written_out)] = None
+    parts: PartsDep,
+    since: Annotated[datetime | None, BeforeValidator(_written_out), AfterValidator(_in_utc)] = None,
 ) -> StreamingResponse:
     """Download the audit log as CSV, oldest first. For admins."""
     access.require_admin()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from backend.api.dependencies import BatchesDep, ModelDep, PartsDep
 from backend.api.models import find_model
-from backend.api.schemas import PROBLEMS, Problem, upload_body
+from backend.api.schemas import PROBLEMS, Order, Problem, upload_body
 from backend.batch_record import REASONS_TOLD, BatchRecord
 from backend.batches import KEPT, MAX_FILES
 from backend.problems import RequestRefused
@@ -32,19 +33,15 @@ class AnnouncedFile(BaseModel):
     size: int = Field(ge=0)
 
 
-class BatchIn(BaseModel):
+class BatchIn(Order):
     """What to classify: files that will be sent, or a data set that is here."""
-
-    model_config = ConfigDict(extra="forbid")
 
     files: list[AnnouncedFile] | None = Field(default=None, max_length=MAX_FILES)
     dataset_id: str | None = None
 
 
-class FilesIn(BaseModel):
+class FilesIn(Order):
     """Files to ask about."""
-
-    model_config = ConfigDict(extra="forbid")
 
     files: list[AnnouncedFile] = Field(max_length=MAX_FILES)
 
@@ -172,7 +169,11 @@ async def create_zip_batch(model_id: str, request: Request, parts: PartsDep) -> 
 @router.get("/batches")
 def list_batches(batches: BatchesDep) -> BatchList:
     """List batches, the newest first."""
-    return BatchList(items=[_out(record) for record in batches.all()])
+    items = []
+    for record in batches.all():
+        with suppress(RequestRefused):  # deleted at this moment
+            items.append(_out(record))
+    return BatchList(items=items)
 
 
 @router.get("/batches/{batch_id}.csv", response_class=StreamingResponse, responses=_CSV)
@@ -197,7 +198,7 @@ def get_batch(batch_id: str, batches: BatchesDep) -> BatchOut:
 def get_rows(
     batch_id: str,
     batches: BatchesDep,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> RowList:
     """Return a page of the answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from backend.api.dependencies import SessionDep, StorageDep, require_model
 from backend.api.schemas import PROBLEMS
 from backend.db import Model
+from backend.problems import not_found
 from backend.storage import Storage
 from wara.errors import InputError
 from wara.training.outputs import read_recipe
@@ -33,10 +35,10 @@ def compare_costs(
     from wara.evaluation.costs import costs, memory_comparable
 
     chosen = [require_model(session, identifier) for identifier in model]
-    whole = [
-        (row, _recipe(storage, row))
-        for row in session.scalars(select(Model).where(Model.method == "full").order_by(Model.created.desc()))
-    ]
+    whole = []
+    for row in session.scalars(select(Model).where(Model.method == "full").order_by(Model.created.desc())):
+        with suppress(InputError):  # deleted at this moment, or damaged: no reference
+            whole.append((row, _recipe(storage, row)))
     items = []
     for row in chosen:
         recipe = _recipe(storage, row)
@@ -58,4 +60,11 @@ def _total(recipe: dict[str, Any]) -> int | None:
 
 
 def _recipe(storage: Storage, model: Model) -> dict[str, Any]:
-    return read_recipe(storage.folder("models", model.id))
+    try:
+        return read_recipe(storage.folder("models", model.id))
+    except FileNotFoundError:
+        raise not_found("model", model.id) from None
+    except InputError as error:
+        if error.code != "run-missing":
+            raise
+        raise not_found("model", model.id) from error  # deleted at this moment

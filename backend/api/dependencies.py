@@ -138,9 +138,16 @@ def get_job(job_id: str, session: SessionDep) -> Job:
     return found
 
 
-def get_model(model_id: str, session: SessionDep) -> Model:
-    """Return the model of the path, or answer 404."""
-    return require_model(session, model_id)
+def get_model(model_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Model]:
+    """Give the model of the path, or answer 404; also when it is deleted while the route works with its files."""
+    found = require_model(session, model_id)
+    try:
+        yield found
+    except (OSError, InputError):
+        with parts.database.session() as another:  # this request's session goes on seeing what it once read
+            if another.get(Model, model_id) is None:
+                raise not_found("model", model_id) from None
+        raise
 
 
 def require_dataset(session: Session, dataset_id: str) -> Dataset:
@@ -157,4 +164,4 @@ def require_model(session: Session, model_id: str) -> Model:
 
 DatasetDep = Annotated[Dataset, Depends(get_dataset, scope="function")]
 JobDep = Annotated[Job, Depends(get_job)]
-ModelDep = Annotated[Model, Depends(get_model)]
+ModelDep = Annotated[Model, Depends(get_model, scope="function")]

@@ -10,6 +10,7 @@ from typing import IO, Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from backend.api.dependencies import Parts, PartsDep
@@ -30,15 +31,19 @@ _MEGABYTE = 1024 * 1024
     response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": {}, "application/octet-stream": {}}}},
 )
-def export_model(
+async def export_model(
     model_id: str,
     parts: PartsDep,
     format: Annotated[Kind, Query(description=_FORMATS)] = "onnx",  # noqa: A002
 ) -> StreamingResponse:
     """Return the model as a file for other programs; a merge that would not be exact is refused with the reason."""
-    model = find_model(parts, model_id)
-    parts.storage.require_space()
-    file, suffix = _made(parts, model, format)
+    model = await run_in_threadpool(_asked_for, parts, model_id)
+    if format == "peft":  # files packed at once, for which nobody waits behind a model that is traced
+        file, suffix = await run_in_threadpool(_made, parts, model, format)
+    else:
+        lane = parts.lanes.exports
+        async with lane.enter():
+            file, suffix = await lane.run(_made, parts, model, format)
     name = re.sub(r"[^\w.-]+", "_", model.name).strip("_.") or "model"
     size = file.seek(0, 2)
     file.seek(0)
@@ -50,6 +55,12 @@ def export_model(
             "Content-Length": str(size),
         },
     )
+
+
+def _asked_for(parts: Parts, model_id: str) -> Model:
+    model = find_model(parts, model_id)
+    parts.storage.require_space()
+    return model
 
 
 def _made(parts: Parts, model: Model, kind: Kind) -> tuple[IO[bytes], str]:

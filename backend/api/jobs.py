@@ -27,7 +27,7 @@ from backend.api.orders import checked_recipe
 from backend.api.schemas import PROBLEMS, JobIn, JobList, JobMove, JobOut, JobPriority
 from backend.db import Dataset, Job
 from backend.db.models import FINISHED_STATES
-from backend.jobs.queue import PRIORITIES
+from backend.jobs.queue import PRIORITIES, require_room
 from backend.jobs.transitions import queued
 from backend.problems import not_found
 
@@ -68,7 +68,7 @@ def create_job(
             raise not_found("data set", dataset.id)
         own.add(job)
         own.flush()  # it now has its owner; refused, it is taken back
-        parts.supervisor.queue.require_room(own, job, parts.settings.waiting_per_person)
+        require_room(own, job, parts.settings.waiting_per_person)
     # Committed before the supervisor is told to look.
     parts.supervisor.wake()
     return _shown(job.id, parts)
@@ -121,7 +121,10 @@ def pause_job(job_id: str, parts: PartsDep) -> JobOut:
 
 @router.post("/jobs/{job_id}/resume", status_code=202)
 def resume_job(job_id: str, parts: PartsDep) -> JobOut:
-    """Let a paused training go on from where it was, as soon as there is a device; 507 while the disk is full."""
+    """Let a paused training go on from where it was, as soon as there is a device.
+
+    507 while the disk is full; 429 while its owner has as many in the queue as one person may have.
+    """
     parts.supervisor.resume(job_id)
     return _shown(job_id, parts)
 

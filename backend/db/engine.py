@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
+
+from wara.errors import InputError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -23,18 +28,32 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         # Parameters hold names of files and people; they belong in no message and no log.
         self.engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self.engine, "connect", _prepare_connection)
 
     def upgrade(self) -> None:
-        """Bring the tables to the newest form."""
+        """Bring the tables to the newest form.
+
+        Raises:
+            InputError: the file was written by a newer version, is damaged, or cannot be used.
+        """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self.engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except CommandError as error:
+            raise InputError(
+                "The database was written by a newer version of WaRA Studio", seen=f"{self.path}: {error}",
+                remedy="Start the version that wrote it, or restore a backup that this version wrote.",
+                code="database-newer",
+            ) from error  # fmt: skip
+        except (DBAPIError, sqlite3.Error) as error:
+            raise unusable(self.path, error) from error
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -50,6 +69,22 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def unusable(path: Path, error: DBAPIError | sqlite3.Error) -> InputError:
+    """Return what a person is told of a database file that SQLite refuses."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.OperationalError):
+        return InputError(
+            "The database cannot be used", seen=f"{path}: {cause}",
+            remedy="Let this user read and write it and its folder, see that the disk has room, and try again.",
+            code="database-unusable",
+        )  # fmt: skip
+    return InputError(
+        "The database is damaged", seen=f"{path}: {cause}",
+        remedy="Stop the server, set WARA_DATA_DIR to a new folder, and unpack the last backup there: python -m "
+        "backend restore FILE.", code="database-damaged",
+    )  # fmt: skip
 
 
 # synchronous=FULL: what was answered as done is on the disk, also when the power fails in the next moment.

@@ -15,8 +15,8 @@ from backend.db import Job, Model
 from backend.jobs import memory
 from backend.jobs.sentences import died, gave_up, how_it_ended, out_of_memory
 from backend.jobs.transitions import Transitions
-from backend.jobs.worker import CHECKPOINT_FILE, ORDER_FILE, RECIPE_FILE, RESULT_FILE, RUN_FOLDER
-from backend.problems import unexpected
+from backend.jobs.worker import CHECKPOINT_FILE, DISK_FULL, ORDER_FILE, RECIPE_FILE, RESULT_FILE, RUN_FOLDER
+from backend.problems import as_problem, disk_full, unexpected
 from backend.settings import Settings
 from backend.storage import Storage, read_json
 
@@ -76,8 +76,8 @@ class Endings:
             self._keep_model(job)
         elif job.cancel_requested:
             self.end(job.id, "cancelled", None, {"free_mb": memory.free_mb()})
-        elif code == "disk-full":
-            self._transitions.hold(job.id, "disk-full", {}, error)
+        elif code == "disk-full" or end.exit_code == DISK_FULL:
+            self._transitions.hold(job.id, "disk-full", {}, error or as_problem(disk_full()))
         elif code == "out-of-memory" or (state is None and end.out_of_memory):
             self._halve(job)
         elif state == "failed":

@@ -101,19 +101,20 @@ class Queue:
             if not session.execute(changed).rowcount:  # type: ignore[attr-defined]
                 raise _not_waiting(job)
 
-    def require_room(self, session: Session, job: Job, most_each: int) -> None:
-        """Refuse a job of somebody who has as many in the queue as one person may have.
 
-        Raises:
-            RequestRefused: 429.
-        """
-        others = select(func.count()).where(Job.state == "queued", Job.owner_id == job.owner_id, Job.id != job.id)
-        theirs = session.scalar(others) or 0
-        if theirs >= most_each:
-            raise RequestRefused(
-                429, "You have as many trainings in the queue as one person may have", seen=f"{theirs} waiting",
-                remedy="Wait until some have ended, or cancel one.", code="queue-full",
-            )  # fmt: skip
+def require_room(session: Session, job: Job, most_each: int) -> None:
+    """Refuse one more in the queue to somebody who has as many there as one person may have.
+
+    Raises:
+        RequestRefused: 429.
+    """
+    others = select(func.count()).where(Job.state == "queued", Job.owner_id == job.owner_id, Job.id != job.id)
+    theirs = session.scalar(others) or 0
+    if theirs >= most_each:
+        raise RequestRefused(
+            429, "You have as many trainings in the queue as one person may have", seen=f"{theirs} waiting",
+            remedy="Wait until some have ended, or cancel one.", code="queue-full",
+        )  # fmt: skip
 
 
 def _waiting() -> Select[Job]:

@@ -25,7 +25,7 @@ from backend.jobs.process import WORKER, JobProcess, ProcessIdentity
 from backend.jobs.queue import Queue, choose
 from backend.jobs.transitions import Transitions
 from backend.jobs.worker import ALREADY_RUNNING, BEAT_FILE
-from backend.problems import RequestRefused, as_problem, unexpected
+from backend.problems import RequestRefused, as_problem, disk_full, is_disk_full, unexpected
 from backend.settings import MEGABYTE, Settings
 from backend.storage import Storage
 from wara.errors import InputError
@@ -162,10 +162,11 @@ class Supervisor:
         """Let a paused job go on from where it was, as soon as there is a device.
 
         Raises:
-            RequestRefused: 404, 409 when it is not paused, or 507 while the disk is still full.
+            RequestRefused: 404, 409 when it is not paused, 429 when its owner has no more room in the queue, or 507
+                while the disk is still full.
         """
         self._storage.require_space()
-        self._transitions.ask_to_resume(job_id)
+        self._transitions.ask_to_resume(job_id, self._settings.waiting_per_person)
         self._wake.set()
 
     def delete(self, job_id: str) -> None:
@@ -353,7 +354,7 @@ class Supervisor:
                 self._transitions.hold(job.id, "disk-full", {}, as_problem(error))
                 continue
             except OSError as error:
-                self._end(job.id, unexpected(error))
+                self._give_up_start(job.id, error)
                 continue
             except Exception:
                 self._reconciled = False  # the row may or may not say "running" now
@@ -365,7 +366,7 @@ class Supervisor:
         try:
             process = self._launcher.start(job, device)
         except Exception as error:
-            self._end(job.id, as_problem(error) if isinstance(error, InputError) else unexpected(error))
+            self._give_up_start(job.id, error)
             return
         self._running[job.id] = _Watched(process)
         try:
@@ -373,6 +374,15 @@ class Supervisor:
         except OperationalError as error:  # it runs and is watched; after a restart its own note finds it
             self._note_trouble(job.id, error)
         log.info("Job %s runs on %s as process %d", job.id, device.spec, process.identity.pid)
+
+    def _give_up_start(self, job_id: str, error: Exception) -> None:
+        """End a job that cannot be started; one for whose first files there is no room waits for that."""
+        if is_disk_full(error):
+            self._reconciled = False  # should the database have no room for this either
+            self._transitions.hold(job_id, "disk-full", {}, as_problem(disk_full()))
+            self._filled_disk[job_id] = time.monotonic()
+        else:
+            self._end(job_id, as_problem(error) if isinstance(error, InputError) else unexpected(error))
 
     def _end(self, job_id: str, error: dict[str, object] | None, state: str = "failed") -> None:
         trouble = self._endings.end(job_id, state, error)

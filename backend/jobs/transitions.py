@@ -6,17 +6,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, case, select, update
 from sqlalchemy.orm import Session
 
 from backend.db import Database, Happening, Job, Model
 from backend.db.models import FINISHED_STATES, now
+from backend.jobs.queue import require_room
 from backend.problems import RequestRefused, not_found
 
 GONE = {"pid": None, "pid_started": None}
 # What was asked of a job is done, or no longer of use, once its process is gone.
 ANSWERED: dict[str, Any] = {**GONE, "cancel_requested": False, "pause_requested": False}
 WAITING = ("queued", "paused")
+# A start that was set aside did not fail, so those before it do not count any more; 1, as there is something to go on.
+SET_ASIDE = case((and_(Job.state == "running", Job.attempts > 1), 1), else_=Job.attempts)
 
 
 def queued() -> Happening:
@@ -68,7 +71,7 @@ class Transitions:
         with self._database.session() as session:
             return _change(
                 session, job_id, ("queued", "running"), "paused", f"paused-{reason}", facts,
-                paused_for=reason, error=error, device=None, **ANSWERED,
+                paused_for=reason, error=error, device=None, attempts=SET_ASIDE, **ANSWERED,
             )  # fmt: skip
 
     def release(self, job_id: str, code: str) -> bool:
@@ -115,15 +118,20 @@ class Transitions:
             _ask(session, job_id, "pause-asked", "There is nothing to pause.", "pause_requested")
             return False
 
-    def ask_to_resume(self, job_id: str) -> None:
+    def ask_to_resume(self, job_id: str, most_each: int) -> None:
         """Put a paused job into the queue again, at its old place; one that is about to pause goes on after that.
 
+        Args:
+            job_id: which.
+            most_each: how many of one person may be in the queue, this one included.
+
         Raises:
-            RequestRefused: 404, or 409 when it is not paused.
+            RequestRefused: 404, 409 when it is not paused, or 429 when its owner has as many in the queue already.
         """
         with self._database.session() as session:
             job = _existing(session, job_id)
             if _change(session, job_id, ("paused",), "queued", "released", {}, paused_for=None, error=None):
+                require_room(session, job, most_each)  # refused, it is paused as before
                 return
             taken_back = update(Job).where(Job.id == job_id, Job.state == "running", Job.pause_requested)
             if not session.execute(taken_back.values(pause_requested=False)).rowcount:  # type: ignore[attr-defined]

@@ -32,6 +32,8 @@ BEAT_FILE = "beat"
 RECIPE_FILE = f"{RUN_FOLDER}/recipe.json"
 CHECKPOINT_FILE = f"{RUN_FOLDER}/checkpoint/state.pt"
 ALREADY_RUNNING = 75
+# Its own exit code, as a disk that is full to the brim takes no result either.
+DISK_FULL = 73
 BEAT_SECONDS = 2.0
 # What torch says on a graphics card, and what its allocator says of the machine's own memory.
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -42,8 +44,19 @@ log = logging.getLogger("backend.worker")
 def work(folder: Path) -> int:
     """Do the training that ``folder/job.json`` orders; return the exit code.
 
-    The result is written last and whole: a process that is gone without one was interrupted.
+    The result is written last and whole: a process that is gone without one was interrupted, or says by its exit code
+    that there was no room for it.
     """
+    try:
+        return _work(folder)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        log.error("There is no room on the disk for what a job writes")
+        return DISK_FULL
+
+
+def _work(folder: Path) -> int:
     handle = _take(folder)
     if handle is None:
         log.error("Another process works on this job already")

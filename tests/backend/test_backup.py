@@ -40,6 +40,23 @@ def test_a_restored_server_has_data_sets_and_models_and_answers_with_them(
         assert Studio(client).ended(again["id"])["state"] == "succeeded"
 
 
+def test_classes_named_like_what_is_left_out_are_in_the_backup(studio: Studio, tmp_path: Path) -> None:
+    names = ("cache", "thumbnails", "worker.lock")
+    files = {f"study/{name}/{name}_{n}.png": png(10 * n + place) for place, name in enumerate(names) for n in range(6)}
+    dataset = studio.ready(files)
+    root = studio.http.app.state.parts.storage.root
+    (root / "datasets" / dataset["id"] / "cache").mkdir()  # where a training keeps decoded pixels
+    (root / "datasets" / dataset["id"] / "cache" / "some.pixels").write_bytes(b"1")
+    back_up(root, tmp_path / "b.tar")
+    restore(tmp_path / "b.tar", tmp_path / "other")
+    folder = tmp_path / "other" / "datasets" / dataset["id"]
+    kept = {path.relative_to(folder / "clean").as_posix() for path in (folder / "clean").rglob("*.png")}
+    assert kept == {name.removeprefix("study/") for name in files}
+    assert not (folder / "cache").exists() and not (folder / "thumbnails.db").exists()
+    with serve(settings_for(tmp_path / "other")) as client:
+        assert client.get(f"{API}/datasets/{dataset['id']}/images/0/thumbnail").status_code == 200
+
+
 def test_what_was_running_is_queued_and_nobody_is_signed_in(studio: Studio, tmp_path: Path) -> None:
     dataset = studio.ready(study())["id"]
     job = studio.train(dataset, epochs=200)["id"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -17,6 +19,8 @@ from backend import intake as intake_module
 from backend.db import Database, Dataset, Job
 from backend.db.models import now
 from backend.intake import Intake
+from backend.jobs.process import ROOT
+from backend.orphans import sweep
 from backend.problems import RequestRefused
 from backend.storage import Batch, Storage
 from tests.backend.support import study, wait_until
@@ -52,14 +56,17 @@ class Bench:
         found = self.row(dataset_id)
         return None if found is None else found.state
 
+    def close(self) -> None:
+        self.intake.stop()
+        self.database.close()
+        self.storage.release()
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "data")
     yield made
-    made.intake.stop()
-    made.database.close()
-    made.storage.release()
+    made.close()
 
 
 @pytest.mark.parametrize(("times", "sweeps"), [(2, False), (4, True)])
@@ -133,9 +140,7 @@ def test_the_sweep_comes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with bench.database.session() as session:
         session.get_one(Dataset, old).updated = now() - intake_module.STALE_UPLOAD - timedelta(minutes=1)
     wait_until(lambda: bench.state(old) is None)
-    bench.intake.stop()
-    bench.database.close()
-    bench.storage.release()
+    bench.close()
 
 
 def test_what_a_killed_server_placed_but_did_not_list_is_not_part_of_the_data_set(bench: Bench) -> None:
@@ -175,3 +180,58 @@ def test_what_was_seen_ahead_is_forgotten_when_the_check_ends_however_it_ends(
     bench.intake.finish(dataset)
     wait_until(lambda: bench.state(dataset) in ("ready", "failed"))
     wait_until(lambda: dataset not in bench.intake._looks._ahead)
+
+
+# Begins a server's data sets, takes one in, and is killed once its files are moved and before its row is committed.
+KILLED_WHILE_FINISHING = """
+import os, sys
+from pathlib import Path
+from backend.storage import Storage
+from tests.backend.test_intake import Bench
+from tests.backend.support import study
+settle = Storage.settle
+def killed(self, dataset_id):
+    settle(self, dataset_id)
+    os._exit(9)
+Storage.settle = killed
+bench = Bench(Path(sys.argv[1]))
+dataset_id = bench.received(study(5))
+print(dataset_id, flush=True)
+(bench.storage.folder("uploads", dataset_id) / "taken").mkdir(parents=True)
+bench.intake.finish(dataset_id)
+"""
+
+
+def test_an_upload_whose_finish_was_killed_can_be_finished_after_the_next_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_FINISHING, str(tmp_path / "data")]
+    killed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert killed.returncode == 9
+    dataset_id = killed.stdout.strip()
+    bench = Bench(tmp_path / "data")
+    try:
+        assert bench.storage.folder("datasets", dataset_id).is_dir()  # the kill came between the two
+        sweep(bench.database, bench.storage)
+        assert bench.state(dataset_id) == "receiving" and len(bench.storage.manifest(dataset_id)) == 10
+        assert bench.storage.folder("uploads", dataset_id).is_dir()  # a sender that goes on asks what was taken in
+        bench.intake.finish(dataset_id)
+        assert not bench.storage.folder("uploads", dataset_id).exists()
+        wait_until(lambda: bench.state(dataset_id) == "ready")
+    finally:
+        bench.close()
+
+
+def test_an_upload_whose_finish_the_database_did_not_take_is_there_to_finish_again(bench: Bench) -> None:
+    dataset_id = bench.received(study(5))
+    refused: list[str] = []
+
+    def refuse(_: Any) -> None:
+        if bench.storage.folder("datasets", dataset_id).exists() and not refused:
+            refused.append("once")
+            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    event.listen(bench.database.engine, "commit", refuse)
+    with pytest.raises(OperationalError):
+        bench.intake.finish(dataset_id)
+    assert bench.state(dataset_id) == "receiving" and len(bench.storage.manifest(dataset_id)) == 10
+    bench.intake.finish(dataset_id)
+    wait_until(lambda: bench.state(dataset_id) == "ready")

@@ -275,6 +275,22 @@ def test_a_share_lets_look_or_also_change_and_can_be_taken_back(
     assert ids(cleo, "datasets") == []
 
 
+def test_an_upload_that_another_finished_is_still_its_owners(server: Ward, ben: Studio, cleo: Studio) -> None:
+    """Who finished it for its owner may send the same folder for themselves, and hears nothing of the owner's."""
+    begun = ben.upload(study(5, start=700), finish="false").json()["id"]
+    address = f"{API}/shares/dataset/{begun}"
+    share = ben.http.put(address, json={"user_id": server.ids["cleo"], "level": "edit"}).json()["id"]
+    assert cleo.http.post(f"{API}/datasets/{begun}/finish").status_code == 202
+    assert ben.http.delete(f"{address}/{share}").status_code == 204
+    own = cleo.ready(study(5, start=700))
+    assert own["id"] != begun
+    answer = ben.upload(study(5, start=700))
+    assert assert_problem(answer, 409, "dataset-exists")["existing"] == begun
+    for studio, identifier in ((ben, begun), (cleo, own["id"])):
+        studio.checked(identifier)
+        assert studio.http.delete(f"{API}/datasets/{identifier}").status_code == 204
+
+
 def test_a_viewer_classifies_with_what_is_shared_and_changes_nothing(
     server: Ward, ben: Studio, vera: Studio, dataset: str, job: str
 ) -> None:
@@ -352,3 +368,17 @@ def test_the_audit_log_says_who_did_what_and_cannot_be_changed(server: Ward, ben
     text = admin.get(f"{API}/audit.csv").text
     assert text.splitlines()[0] == "number,at,account,name,via,action,object_kind,object,status"
     assert len(text.splitlines()) > len(lines)
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0", "yesterday", ""])
+def test_a_moment_that_the_audit_log_cannot_have_is_refused_before_anything_is_sent(server: Ward, since: str) -> None:
+    answer = server.browser("ada").get(f"{API}/audit.csv", params={"since": since})
+    assert_problem(answer, 422, "field-invalid")
+
+
+@pytest.mark.parametrize(
+    "since", ["0002-01-01", "2026-11-26", "2026-11-26T09:00:00+01:00", "9998-12-31T23:59:59-14:00"]
+)
+def test_the_audit_log_goes_back_to_a_day_or_a_moment(server: Ward, since: str) -> None:
+    answer = server.browser("ada").get(f"{API}/audit.csv", params={"since": since})
+    assert answer.status_code == 200 and answer.text.startswith("number,at,")

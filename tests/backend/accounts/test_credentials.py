@@ -27,6 +27,21 @@ def test_a_weak_password_is_refused_without_being_repeated(password: str) -> Non
     assert error.value.code == "password-weak" and password not in error.value.sentence()
 
 
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("a", "correct horse battery"), ("Li", "purple-lizard-brick-sky"), ("Ada", "canada goose 17")],
+)
+def test_a_short_name_that_is_in_a_password_by_chance_is_no_harm(name: str, password: str) -> None:
+    credentials.check_password(password, name)
+
+
+@pytest.mark.parametrize(("name", "password"), [("Anna", "hannah-anna-12"), ("Li", "lililililili")])
+def test_a_name_that_is_the_password_is_one(name: str, password: str) -> None:
+    with pytest.raises(InputError) as error:
+        credentials.check_password(password, name)
+    assert error.value.code == "password-weak"
+
+
 def test_secrets_differ_and_only_their_digest_is_stored() -> None:
     secret = credentials.new_secret()
     assert secret != credentials.new_secret() and len(secret) >= 43

@@ -277,7 +277,8 @@ def test_wrong_input_is_answered_in_a_plain_sentence(http: Any, model: str) -> N
     assert_problem(order(files=[{"name": "x.png", "size": -1}]), 422, "field-invalid")
     surrogate = b'{"files": [{"name": "\\ud800.png", "size": 1}]}'
     headers = {"content-type": "application/json"}
-    assert_problem(http.post(f"{model}/batches", content=surrogate, headers=headers), 422, "field-invalid")
+    for body in (surrogate, b'{"dataset_id": "\\ud800"}'):
+        assert_problem(http.post(f"{model}/batches", content=body, headers=headers), 422, "field-invalid")
     assert_problem(http.post(f"{API}/models/none/batches", json=announced(FILES)), 404, "model-not-found")
 
     def zipped(**files: bytes) -> Any:
@@ -293,6 +294,7 @@ def test_wrong_input_is_answered_in_a_plain_sentence(http: Any, model: str) -> N
         assert http.get(f"{API}/batches/{name}.csv").status_code == 404
     batch = begin(http, model, FILES)
     assert_problem(http.post(f"{batch}/files", files=as_form({"other.png": png(1)})), 422, "file-not-announced")
+    assert_problem(http.post(f"{batch}/places", content=surrogate, headers=headers), 422, "field-invalid")
     assert_problem(http.get(f"{batch}/rows?limit=0"), 422, "field-invalid")
     assert http.get(batch).json()["done"] == 0
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from backend.labelling import apply_mapping
 from backend.settings import Settings
-from tests.backend.support import API, Studio, assert_problem, study
+from tests.backend.support import API, Studio, assert_problem, serve, settings_for, study
+from wara.data.mapping import MAPPING_FILE, Mapping
 
 
 def leaking(studio: Studio) -> dict[str, Any]:
@@ -144,3 +151,30 @@ def test_nothing_is_decided_while_the_labels_are_not_known(studio: Studio) -> No
     assert_problem(decide(studio, found, "leaks", "move"), 409, "dataset-needs-mapping")
     undone = studio.http.delete(f"{API}/datasets/{found['id']}/decisions/0")
     assert_problem(undone, 409, "dataset-needs-mapping")
+
+
+class Killed(BaseException):
+    """Stands in for the kill: nothing of the server catches it."""
+
+
+def test_no_decision_outlives_its_labels_though_the_server_is_killed_as_they_are_set(tmp_path: Path) -> None:
+    def killed(_: Session) -> None:
+        if list(tmp_path.rglob(MAPPING_FILE)):  # the commit that follows, not those of what is only read
+            raise Killed
+
+    with serve(settings_for(tmp_path)) as client:
+        studio = Studio(client)
+        dataset = leaking(studio)
+        assert decide(studio, dataset, "copies-within", "drop").status_code == 201
+        new = Mapping(source="pattern", pattern="(?P<label>coarse|fine)_")
+        event.listen(Session, "after_commit", killed)
+        try:
+            with pytest.raises(Killed):
+                apply_mapping(studio.http.app.state.parts.intake, dataset["id"], new)
+        finally:
+            event.remove(Session, "after_commit", killed)
+    with serve(settings_for(tmp_path)) as client:
+        studio = Studio(client)
+        found = studio.checked(dataset["id"])
+        assert (found["status"], found["layout"]) == ("ready", "pattern")
+        assert report_of(studio, dataset)["decisions"] == []

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from backend.accounts.audit import Audit
-from backend.db import Job, Model
+from backend.db import Database, Job, Model
 from backend.importing import drop_unlisted_models
 from backend.settings import Settings
+from backend.storage import Storage
 from tests.backend.accounts.support import Ward, ward
 from tests.backend.support import API, Studio, as_form, assert_problem, make_zip, png, serve, settings_for
 
@@ -185,18 +186,22 @@ def test_its_name_is_the_one_given_or_the_folders(both: tuple[Studio, dict[str, 
     assert studio.http.delete(f"{API}/models/{named.json()['id']}").status_code == 204
 
 
-def test_a_folder_of_a_job_whose_model_is_no_row_yet_stays(trained: tuple[Studio, dict[str, Any]]) -> None:
-    """A server was killed while it kept what a job had learned: the job is ended once more, and finds it there."""
-    studio, job = trained
-    parts = studio.http.app.state.parts
-    with parts.database.session() as session:
-        session.add(Job(id="waits", name="w", dataset_name="d", method="wara", backbone="b", backbone_spec="b",
-                        preset="quick", state="cancelled"))  # fmt: skip
-    for name in ("waits", "nobodys"):
-        parts.storage.folder("models", name).mkdir()
-    drop_unlisted_models(parts.database, parts.storage)
-    assert parts.storage.folder("models", job["model_id"]).is_dir()
-    assert parts.storage.folder("models", "waits").is_dir() and not parts.storage.folder("models", "nobodys").exists()
-    parts.storage.folder("models", "waits").rmdir()
-    with parts.database.session() as session:
-        session.delete(session.get_one(Job, "waits"))
+@pytest.mark.parametrize(("state", "stays"), [("running", True), ("paused", True), ("succeeded", False)])
+def test_a_folder_without_a_model_stays_only_while_its_job_has_not_ended(
+    tmp_path: Path, state: str, stays: bool
+) -> None:
+    """A server killed while it kept what a job had learned ends it once more; one killed while it deleted ends that."""
+    storage = Storage(tmp_path, min_free_mb=0, max_upload_mb=1)
+    database = Database(storage.database)
+    database.upgrade()
+    storage.prepare()
+    with database.session() as session:
+        session.add(Job(id="aa0000000000", name="w", dataset_name="d", method="wara", backbone="b", backbone_spec="b",
+                        preset="quick", state=state))  # fmt: skip
+    for name in ("aa0000000000", "bb0000000000", "lost+found"):
+        storage.folder("models", name).mkdir()
+    drop_unlisted_models(database, storage)
+    left = {path.name for path in (tmp_path / "models").iterdir()}
+    assert left == {"lost+found", *(["aa0000000000"] if stays else [])}
+    database.close()
+    storage.release()

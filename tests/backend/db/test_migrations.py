@@ -13,6 +13,7 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from backend.db import Base, Database, Dataset, Job, Model
+from wara.errors import InputError
 
 
 @pytest.fixture
@@ -36,6 +37,38 @@ def test_upgrading_twice_changes_nothing(database: Database) -> None:
     database.upgrade()
     with database.session() as session:
         assert session.get_one(Dataset, "x").name == "kept"
+
+
+def test_a_database_of_a_newer_version_is_told_and_left_alone(database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))
+    with pytest.raises(InputError, match="newer version") as error:
+        database.upgrade()
+    assert error.value.code == "database-newer" and str(database.path) in error.value.sentence()
+    with database.engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "newer"
+
+
+@pytest.mark.parametrize("keep", [0, 3000])
+def test_a_damaged_database_is_told_and_left_alone(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "wara.db"
+    first = Database(path)
+    first.upgrade()
+    first.close()
+    damaged = path.read_bytes()[:keep] + b"no page of a database" * 1000
+    path.write_bytes(damaged)
+    second = Database(path)
+    with pytest.raises(InputError, match="damaged") as error:
+        second.upgrade()
+    second.close()
+    assert error.value.code == "database-damaged" and path.read_bytes() == damaged
+
+
+def test_a_database_that_cannot_be_opened_is_no_damaged_one(tmp_path: Path) -> None:
+    (tmp_path / "wara.db").mkdir()
+    with pytest.raises(InputError) as error:
+        Database(tmp_path / "wara.db").upgrade()
+    assert error.value.code == "database-unusable"
 
 
 def test_readers_do_not_wait_for_a_writer(database: Database) -> None:

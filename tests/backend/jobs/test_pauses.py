@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from backend.db import Job
-from backend.jobs import memory, supervisor
+from backend.jobs import launch, memory, supervisor
 from backend.jobs.process import JobProcess
 from backend.jobs.sentences import in_words
 from backend.problems import RequestRefused
@@ -66,6 +67,46 @@ if not (folder / "room").exists():
     (folder / "result.json").write_text(json.dumps({"state": "failed", "error": {"code": "disk-full"}}))
     sys.exit(1)
 """ + SUCCEEDS
+# The worker itself, on a disk that takes nothing more: from the start, or after the training kept a checkpoint.
+FULL_TO_THE_BRIM = """
+import errno, json, shutil, sys
+from pathlib import Path
+from backend.jobs import process, worker
+folder = Path(sys.argv[1])
+def refuse(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+def train(*_):
+    (folder / "run" / "checkpoint").mkdir(parents=True, exist_ok=True)
+    (folder / "run" / "checkpoint" / "state.pt").touch()
+    worker.write_json = refuse
+    refuse()
+worker._train = train
+if not (folder / "room").exists():
+    if FROM_THE_START:
+        process.write_json = refuse
+    sys.exit(worker.main())
+assert (folder / "run" / "checkpoint" / "state.pt").exists() and json.loads((folder / "job.json").read_text())["resume"]
+shutil.rmtree(folder / "run")
+""" + SUCCEEDS
+# Asked to end, it leaves this result behind a step; the third start is killed before it gets further.
+KILLED_AFTER_TWO_PAUSES = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+def stop(*_):
+    (folder / "run" / "checkpoint").mkdir(parents=True, exist_ok=True)
+    (folder / "run" / "checkpoint" / "state.pt").touch()
+    (folder / "result.json").write_text(RESULT)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+start = len(list(folder.glob("start-*"))) + 1
+(folder / f"start-{start}").touch()
+if start < 3:
+    time.sleep(600)
+if start == 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.rmtree(folder / "run")
+""" + SUCCEEDS
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -112,6 +153,38 @@ def test_a_paused_job_keeps_what_it_has_frees_its_device_and_goes_on(bench: Benc
         watching.resume("one")
 
 
+@pytest.mark.parametrize(
+    "result",
+    ['{"state": "stopped"}', '{"state": "failed", "error": {"code": "disk-full"}}'],
+    ids=["person", "disk-full"],
+)
+def test_a_pause_is_no_failed_start(bench: Bench, result: str) -> None:
+    folder = bench.add("one")
+    watching = bench.start(KILLED_AFTER_TWO_PAUSES.replace("RESULT", repr(result)))
+    for start in (1, 2):
+        wait_until((folder / f"start-{start}").exists)
+        watching.pause("one")
+        assert bench.reaches("one", "paused").attempts == 1
+        watching.resume("one")
+    ended = bench.reaches("one", "succeeded")
+    assert codes(ended)[-4:] == ["resumed", "interrupted", "resumed", "succeeded"]
+
+
+def test_a_person_with_a_full_queue_cannot_have_a_paused_job_go_on(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"waiting_per_person": 1})
+    bench.add("one", state="paused", paused_for="person", attempts=1)
+    bench.add("two", state="queued")
+    watching = bench.start(devices=())
+    with pytest.raises(RequestRefused, match="as many trainings in the queue") as refused:
+        watching.resume("one")
+    assert (refused.value.status, refused.value.code) == (429, "queue-full")
+    refused_one = bench.job("one")
+    assert (refused_one.state, refused_one.paused_for, codes(refused_one)) == ("paused", "person", [])
+    watching.cancel("two")
+    watching.resume("one")
+    assert bench.job("one").state == "queued"
+
+
 def test_a_pause_that_is_taken_back_in_time_only_interrupts(bench: Bench) -> None:
     folder = bench.add("one", pause_requested=False)
     watching = bench.start(STOPS)
@@ -146,6 +219,49 @@ def test_a_job_that_filled_the_disk_pauses_says_so_and_goes_on(bench: Bench, mon
     watching.wake()
     ended = bench.reaches("one", "succeeded")
     assert codes(ended) == ["started", "paused-disk-full", "room", "resumed", "succeeded"] and ended.error is None
+
+
+@pytest.mark.parametrize("from_the_start", [False, True], ids=["for the result", "from the start"])
+def test_a_disk_without_room_for_a_result_pauses_a_job_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "ROOM_BYTES", 1 << 60)  # no room yet
+    folder = bench.add("one", attempts=1)
+    kept = folder / "run" / "checkpoint" / "state.pt"
+    if from_the_start:
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+    watching = bench.start(FULL_TO_THE_BRIM.replace("FROM_THE_START", str(from_the_start)))
+    paused = bench.reaches("one", "paused")
+    assert (paused.paused_for, paused.error["code"]) == ("disk-full", "disk-full")
+    assert kept.exists() and not (folder / "result.json").exists()
+    (folder / "room").touch()
+    monkeypatch.setattr(supervisor, "ROOM_BYTES", 0)
+    watching.wake()
+    ended = bench.reaches("one", "succeeded")
+    assert codes(ended) == ["resumed", "paused-disk-full", "room", "resumed", "succeeded"] and ended.error is None
+
+
+def test_a_job_for_whose_order_there_is_no_room_pauses_and_loses_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(supervisor, "ROOM_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "ROOM_BYTES", 1 << 60)
+    folder = bench.add("one", attempts=1)
+    (folder / "run").mkdir()
+    with monkeypatch.context() as full:
+        full.setattr(launch, "write_json", refuse)
+        watching = bench.start("import shutil, sys; shutil.rmtree(sys.argv[1] + '/run')" + SUCCEEDS)
+        assert bench.reaches("one", "paused").paused_for == "disk-full"
+    assert (folder / "run").is_dir()
+    monkeypatch.setattr(supervisor, "ROOM_BYTES", 0)
+    watching.wake()
+    ended = bench.reaches("one", "succeeded")
+    assert codes(ended) == ["resumed", "paused-disk-full", "room", "resumed", "succeeded"]
 
 
 def test_after_out_of_memory_a_job_goes_on_with_half_as_many_images_at_once(bench: Bench) -> None:

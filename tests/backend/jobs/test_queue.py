@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.db import Database, Job
-from backend.jobs.queue import Queue, choose
+from backend.jobs.queue import Queue, choose, require_room
 from backend.problems import RequestRefused
 from tests.backend.jobs.test_supervisor import CPU, GPUS
 
@@ -101,8 +101,8 @@ def test_whoever_runs_as_many_as_one_may_is_passed_by() -> None:
 
 def test_a_person_may_have_only_so_many_in_the_queue(queue: Queue, database: Database) -> None:
     with database.session() as session:
-        queue.require_room(session, job("e"), 5)
+        require_room(session, job("e"), 5)
         with pytest.raises(RequestRefused, match="4 waiting") as refused:
-            queue.require_room(session, job("e"), 4)
+            require_room(session, job("e"), 4)
         assert refused.value.status == 429
-        queue.require_room(session, job("e", owner_id="another"), 1)
+        require_room(session, job("e", owner_id="another"), 1)
