@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Set
 from pathlib import Path, PurePath
 
@@ -12,14 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.batch_record import RECORD_FILE
 from backend.db import Backbone, Database, Dataset, Job, Model
+from backend.db.engine import OURS, UNKNOWN_KEPT
 from backend.problems import unexpected
 from backend.storage import Storage
-
-# Names that this server gives (`new_id`, and the digests of `BackboneRegistry.add`); another folder is somebody else's.
-_OURS = re.compile(r"[0-9a-f]{12}|[0-9a-f]{32}")
-
-# In the data folder: a new database found folders there that it does not know.
-UNKNOWN_KEPT = "unknown-folders-kept"
 
 log = logging.getLogger("backend.orphans")
 
@@ -33,7 +27,7 @@ def sweep(database: Database, storage: Storage) -> None:
     try:
         returned = _put_back(database, storage)
         known = _known(database, storage)
-        if storage.new_database or _kept(storage).exists():
+        if _kept(storage).exists():
             _keep(storage, sum(len(unknown(storage, kind, names)) for kind, names in known.items()))
             return
         del known["models"]  # these have their own time
@@ -49,16 +43,16 @@ def sweep(database: Database, storage: Storage) -> None:
 def unknown(storage: Storage, kind: str, known: Set[str]) -> list[str]:
     """Return the folders of one kind that nothing refers to."""
     folders = [folder.name for folder in (storage.root / kind).iterdir() if folder.is_dir()]
-    return [name for name in folders if _OURS.fullmatch(name) and name not in known]
+    return [name for name in folders if OURS.fullmatch(name) and name not in known]
 
 
 def remove_unknown(storage: Storage, kind: str, known: Set[str]) -> int:
     """Remove the folders of one kind that nothing refers to; return how many.
 
-    None is removed beside a database that is new: it knows nothing, and the former one may come back. What a new one
-    found there stays until somebody says otherwise.
+    None is removed where a new database found some: it knows nothing of them, and the former one may come back. They
+    stay until somebody says otherwise.
     """
-    if storage.new_database or _kept(storage).exists():
+    if _kept(storage).exists():
         return 0
     removed = 0
     for name in unknown(storage, kind, known):

@@ -49,7 +49,6 @@ class Storage:
         self.max_upload_mb = max_upload_mb
         self._locks: dict[str, threading.RLock] = {}
         self._claim: IO[bytes] | None = None
-        self.new_database = False
 
     @property
     def database(self) -> Path:
@@ -74,7 +73,6 @@ class Storage:
                 code="data-folder-unusable",
             ) from error
         self.claim()
-        self.new_database |= not self.database.exists()
         for leftover in (*(self.root / "scratch").iterdir(), *self.root.glob("*/.*.removed")):
             shutil.rmtree(leftover, ignore_errors=True)
             if leftover.is_file():  # without a name while its server lived, where the disk can do that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from wara.errors import InputError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+# Names that this server gives (`new_id`, and the digests of `BackboneRegistry.add`); another folder is somebody else's.
+OURS = re.compile(r"[0-9a-f]{12}|[0-9a-f]{32}")
+# In the data folder: a new database found folders there that it does not know.
+UNKNOWN_KEPT = "unknown-folders-kept"
 
 
 class Database:
@@ -35,11 +40,13 @@ class Database:
         event.listen(self.engine, "connect", _prepare_connection)
 
     def upgrade(self) -> None:
-        """Bring the tables to the newest form.
+        """Bring the tables to the newest form; a database that is made anew beside folders of a former one says so.
 
         Raises:
             InputError: the file was written by a newer version, is damaged, or cannot be used.
         """
+        if not self.path.exists():
+            _keep_what_is_there(self.path.parent)
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         try:
@@ -89,6 +96,12 @@ def unusable(path: Path, error: DBAPIError | sqlite3.Error) -> InputError:
 
 # synchronous=FULL: what was answered as done is on the disk, also when the power fails in the next moment.
 # secure_delete: what a row held before is overwritten, not only let go of; it may have been a person's name.
+def _keep_what_is_there(data: Path) -> None:
+    """Note that folders of the data folder, which a new database does not know, are no leftovers."""
+    if any(OURS.fullmatch(folder.name) and folder.is_dir() for folder in data.glob("*/*")):
+        (data / UNKNOWN_KEPT).touch()
+
+
 def _prepare_connection(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     pragmas = "journal_mode=WAL synchronous=FULL foreign_keys=ON busy_timeout=10000 secure_delete=ON"

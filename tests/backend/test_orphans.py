@@ -14,10 +14,11 @@ from backend import batch_record
 from backend.backbones import BackboneRegistry
 from backend.batch_record import BatchRecord, Order
 from backend.db import Backbone, Database, Dataset, Job, Model
+from backend.db.engine import UNKNOWN_KEPT
 from backend.db.models import now
 from backend.incoming import StoredFile
 from backend.intake import STALE_UPLOAD
-from backend.orphans import UNKNOWN_KEPT, sweep
+from backend.orphans import sweep
 from backend.storage import Storage
 from tests.backend.support import API, Studio, serve, settings_for, study
 from tests.backend.test_intake import Bench
@@ -33,7 +34,6 @@ class Killed(BaseException):
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "data")
-    made.storage.new_database = False  # as at every start but the first
     yield made
     made.close()
 
