@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 METHODS = {
-    "wara": ("WaRA", "Small trained layers with a learned weight for each scale of detail. The usual choice."),
+    "wara": ("WaRA", "Small trained layers with a learned weight for each scale of detail, which figures show."),
     "tiny-wara": ("Tiny-WaRA", "The same idea with a few hundred trained numbers. For very small data sets."),
-    "lora": ("LoRA", "Small trained layers without scales of detail. The comparison for WaRA."),
+    "lora": ("LoRA", "Small trained layers without scales of detail. At least as good in our study."),
     "linear-probe": ("Last layer only", "Trains only the final decision layer. Fast, a baseline."),
     "full": ("Whole network", "Trains every weight. Slow, needs more data and memory."),
 }
