@@ -28,8 +28,8 @@ from wara.messages import Message, packed, read_message
 
 # Data sets at a time: each holds an open file. For one more, what was seen of the first is dropped.
 MOST = 32
-# Larger ones are left to the check: each thread holds a file whole.
-MOST_BYTES = 256 << 20
+# Larger ones are left to the check: each thread holds a file whole, while the memory of an upload is to stay flat.
+MOST_BYTES = 32 << 20
 
 
 class LooksAhead:
