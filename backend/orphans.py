@@ -73,7 +73,7 @@ def _put_back(database: Database, storage: Storage) -> int:
 def _known(database: Database, storage: Storage) -> dict[str, set[str]]:
     """Return by the kind of a folder which of them something refers to."""
     with database.session() as session:
-        states = {dataset_id: state for dataset_id, state in session.execute(select(Dataset.id, Dataset.state))}  # noqa: C416 - says to mypy what the rows hold
+        states = {row.id: row.state for row in session.execute(select(Dataset.id, Dataset.state))}
         jobs = set(session.scalars(select(Job.id)))
         backbones = set(session.scalars(select(Backbone.id)))
         models = set(session.scalars(select(Model.id)))
@@ -94,11 +94,10 @@ def _kept(storage: Storage) -> Path:
 
 
 def _keep(storage: Storage, count: int) -> None:
-    """Leave folders that a new database does not know as they are, at the next starts too."""
+    """Say that folders which a new database did not know stay; once it knows them all, there is nothing to say."""
     if not count:
         _kept(storage).unlink(missing_ok=True)
         return
-    _kept(storage).touch()
     log.warning(
         "The database does not know %d folders of the data folder: it was made anew beside them. They stay. Stop the "
         "server and put the former wara.db back, or remove the file %s: then the next start removes them.",

@@ -6,6 +6,7 @@ Those that only look something up are coroutines: FastAPI runs the others in thr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -123,13 +124,8 @@ BatchesDep = Annotated[Batches, Depends(get_batches)]
 def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Dataset]:
     """Give the data set of the path, or answer 404; also when it is deleted while the route works with its files."""
     found = require_dataset(session, dataset_id)
-    try:
+    with _gone_is_not_found(parts, Dataset, "data set", dataset_id):
         yield found
-    except (OSError, InputError):
-        with parts.database.session() as another:  # this request's session goes on seeing what it once read
-            if another.get(Dataset, dataset_id) is None:
-                raise not_found("data set", dataset_id) from None
-        raise
 
 
 def get_job(job_id: str, session: SessionDep) -> Job:
@@ -141,12 +137,19 @@ def get_job(job_id: str, session: SessionDep) -> Job:
 def get_model(model_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Model]:
     """Give the model of the path, or answer 404; also when it is deleted while the route works with its files."""
     found = require_model(session, model_id)
-    try:
+    with _gone_is_not_found(parts, Model, "model", model_id):
         yield found
+
+
+@contextmanager
+def _gone_is_not_found(parts: Parts, kind: type[Dataset] | type[Model], called: str, identifier: str) -> Iterator[None]:
+    """Answer 404 where work with files fails because what they belong to was deleted meanwhile."""
+    try:
+        yield
     except (OSError, InputError):
         with parts.database.session() as another:  # this request's session goes on seeing what it once read
-            if another.get(Model, model_id) is None:
-                raise not_found("model", model_id) from None
+            if another.get(kind, identifier) is None:
+                raise not_found(called, identifier) from None
         raise
 
 

@@ -94,14 +94,14 @@ def unusable(path: Path, error: DBAPIError | sqlite3.Error) -> InputError:
     )  # fmt: skip
 
 
-# synchronous=FULL: what was answered as done is on the disk, also when the power fails in the next moment.
-# secure_delete: what a row held before is overwritten, not only let go of; it may have been a person's name.
 def _keep_what_is_there(data: Path) -> None:
     """Note that folders of the data folder, which a new database does not know, are no leftovers."""
     if any(OURS.fullmatch(folder.name) and folder.is_dir() for folder in data.glob("*/*")):
         (data / UNKNOWN_KEPT).touch()
 
 
+# synchronous=FULL: what was answered as done is on the disk, also when the power fails in the next moment.
+# secure_delete: what a row held before is overwritten, not only let go of; it may have been a person's name.
 def _prepare_connection(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     pragmas = "journal_mode=WAL synchronous=FULL foreign_keys=ON busy_timeout=10000 secure_delete=ON"
