@@ -24,6 +24,7 @@ from tests.backend.support import Studio, jpeg, png, start_instead, wait_until
 from wara.errors import InputError
 from wara.evaluation.review import use_point
 from wara.inference import Predictor
+from wara.training import outputs
 
 FILES = {"a.png": png(1), "b.png": png(2, coarse=True), "c.jpg": jpeg(3), "d.png": b"no image"}
 
@@ -124,12 +125,23 @@ def test_a_model_judges_by_its_rule_for_as_long_as_it_is_held(
     assert later.answer([file]) == after
 
 
-def test_what_the_library_refuses_is_refused_in_its_words(process: ModelProcess, tmp_path: Path) -> None:
+def test_what_the_library_refuses_is_refused_in_its_words(
+    process: ModelProcess, trained: tuple[Studio, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_of(trained), run)
+    next((run / outputs.ADAPTER).glob("*.safetensors")).unlink()
     with pytest.raises(InputError) as here:
-        Predictor.load(tmp_path / "no run")
+        Predictor.load(run)
     with pytest.raises(InputError) as there:
-        served(process, tmp_path / "no run")
+        served(process, run)
     assert (there.value.sentence(), there.value.code) == (here.value.sentence(), here.value.code)
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_not_found(process: ModelProcess, tmp_path: Path) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        served(process, tmp_path / "no run")
+    assert (refused.value.status, refused.value.code) == (404, "model-not-found")
 
 
 def test_a_process_that_was_killed_meanwhile_is_replaced(
