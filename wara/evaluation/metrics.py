@@ -62,7 +62,10 @@ def evaluate(
     are not independent, and as many of each class as there are. Replicates in which a metric is not defined (a
     class was not drawn) are left out and counted. A proportion of exactly 0 or 1 would get an interval of no width
     from any bootstrap; it gets the exact binomial one (Clopper and Pearson 1934) over its groups instead, and says
-    so.
+    so. The calibration error is a sum of sizes, which chance alone makes larger, in the images and once more in every
+    resample of them: percentiles would often lie wholly above it. Its interval is the basic one, the percentiles
+    mirrored at the value (Davison and Hinkley 1997, section 5.2), from 0 on and widened to hold the value; that of a
+    model whose probabilities are true may still end above 0.
 
     Args:
         probabilities: (n, k) probability of each class.
@@ -104,7 +107,7 @@ def evaluate(
     lone = lone if sum(size > 0 for size in sizes.values()) > 1 else None
     result: dict[str, Any] = {
         name: _summary(point[name][0], sampled[name], _members(name, truth, index, None), n_groups,
-                       lone if name in _OVER_CLASSES else None)
+                       lone if name in _OVER_CLASSES else None, mirrored=name == "ece")
         for name in OVERALL
     }  # fmt: skip
     for name in PER_CLASS:
@@ -187,10 +190,13 @@ def _members(name: str, truth: Ints, index: Ints, c: int | None) -> int | None:
     return None
 
 
-def _summary(value: float, sampled: Floats, members: int | None, n_groups: int, lone: str | None) -> dict[str, Any]:
+def _summary(
+    value: float, sampled: Floats, members: int | None, n_groups: int, lone: str | None, *, mirrored: bool = False
+) -> dict[str, Any]:
     """Put one metric, its interval and what is to be known about it into a dict.
 
     ``lone``: a class of a single patient that the metric rests on; resampling cannot tell how others would differ.
+    ``mirrored``: take the basic interval of a metric of at least 0 that chance makes larger.
     """
     if np.isnan(value):
         return {"value": None, "low": None, "high": None, "left_out": len(sampled), "note": "Not defined here."}
@@ -209,6 +215,8 @@ def _summary(value: float, sampled: Floats, members: int | None, n_groups: int, 
         summary["note"] = "No interval: not defined in any resample."
     else:
         low, high = np.quantile(defined, (_TAIL, 1 - _TAIL))
+        if mirrored:
+            low, high = np.clip(2 * value - high, 0, value), max(value, 2 * value - low)
         summary["low"], summary["high"] = float(low), float(high)
         if low == high:
             summary["note"] = "Every resample gave the same value, so the interval is too narrow: too few images."

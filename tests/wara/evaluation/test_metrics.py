@@ -81,6 +81,22 @@ def test_calibration_error_of_a_calibrated_and_of_an_overconfident_model():
     assert evaluate(overconfident, targets, names(2), replicates=2)["ece"]["value"] == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("n", [60, 300, 1000])
+def test_the_calibration_error_of_true_probabilities_stands_within_its_interval(n):
+    for seed in range(6):  # by percentiles one in four stood below its interval, at 2,000 images two in five
+        rng = np.random.default_rng(seed)
+        second = 1 / (1 + np.exp(2 * rng.normal(size=n)))
+        targets = (rng.random(n) < second).astype(int)
+        error = evaluate(np.stack([1 - second, second], axis=1), targets, names(2), replicates=100, seed=seed)["ece"]
+        assert 0 <= error["low"] <= error["value"] <= error["high"]
+
+
+def test_the_interval_of_a_large_calibration_error_does_not_reach_down_to_none():
+    targets = np.arange(400) % 2
+    error = evaluate(np.tile([0.9, 0.1], (400, 1)), targets, names(2), replicates=200)["ece"]
+    assert error["value"] == pytest.approx(0.4) and 0.3 < error["low"] <= error["value"] <= error["high"] < 0.5
+
+
 @pytest.mark.parametrize("grouped", [False, True], ids=["images", "patients"])
 @pytest.mark.parametrize("k", [2, 3])
 def test_intervals_are_those_of_an_explicit_resampling_loop(k, grouped):
