@@ -124,7 +124,7 @@ BatchesDep = Annotated[Batches, Depends(get_batches)]
 def get_dataset(dataset_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Dataset]:
     """Give the data set of the path, or answer 404; also when it is deleted while the route works with its files."""
     found = require_dataset(session, dataset_id)
-    with _gone_is_not_found(parts, Dataset, "data set", dataset_id):
+    with gone_is_not_found(parts, Dataset, "data set", dataset_id):
         yield found
 
 
@@ -137,12 +137,12 @@ def get_job(job_id: str, session: SessionDep) -> Job:
 def get_model(model_id: str, session: SessionDep, parts: PartsDep) -> Iterator[Model]:
     """Give the model of the path, or answer 404; also when it is deleted while the route works with its files."""
     found = require_model(session, model_id)
-    with _gone_is_not_found(parts, Model, "model", model_id):
+    with gone_is_not_found(parts, Model, "model", model_id):
         yield found
 
 
 @contextmanager
-def _gone_is_not_found(parts: Parts, kind: type[Dataset] | type[Model], called: str, identifier: str) -> Iterator[None]:
+def gone_is_not_found(parts: Parts, kind: type[Dataset] | type[Model], called: str, identifier: str) -> Iterator[None]:
     """Answer 404 where work with files fails because what they belong to was deleted meanwhile."""
     try:
         yield

@@ -10,7 +10,15 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from backend.addresses import address
-from backend.api.dependencies import IntakeDep, ModelDep, PartsDep, SessionDep, StorageDep, require_model
+from backend.api.dependencies import (
+    IntakeDep,
+    ModelDep,
+    PartsDep,
+    SessionDep,
+    StorageDep,
+    gone_is_not_found,
+    require_model,
+)
 from backend.api.schemas import PROBLEMS, OperatingPointIn
 from backend.db import Dataset, Model
 from backend.intake import Intake
@@ -33,7 +41,7 @@ Theme = Annotated[Literal["light", "dark"], Query()]
 @router.get("/models/compare")
 def compare_models(
     session: SessionDep,
-    storage: StorageDep,
+    parts: PartsDep,
     a: Annotated[str, Query(description="id of the first model")],
     b: Annotated[str, Query(description="id of the second model")],
 ) -> dict[str, Any]:
@@ -44,7 +52,9 @@ def compare_models(
     from wara.evaluation.review import compare_runs
 
     first, second = require_model(session, a), require_model(session, b)
-    found = compare_runs(storage.folder("models", first.id), storage.folder("models", second.id))
+    here, there = (parts.storage.folder("models", model.id) for model in (first, second))
+    with gone_is_not_found(parts, Model, "model", first.id), gone_is_not_found(parts, Model, "model", second.id):
+        found = compare_runs(here, there)
     return {"a": first.id, "b": second.id, **found}
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from backend.api.dependencies import Parts, PartsDep
+from backend.api.dependencies import Parts, PartsDep, gone_is_not_found
 from backend.api.models import find_model
 from backend.api.schemas import PROBLEMS
 from backend.db import Model
@@ -69,10 +69,9 @@ def _made(parts: Parts, model: Model, kind: Kind) -> tuple[IO[bytes], str]:
     Its name is taken off the disk before it is sent: nothing stays behind, however the sending ends.
     """
     run = parts.storage.folder("models", model.id)
-    with TemporaryDirectory(dir=parts.storage.folder("scratch", "")) as folder:
-        path = make_export(
-            run, kind, Path(folder), model_id=model.id, backbone=model.backbone_spec, offline=parts.settings.offline
-        )
+    scratch = parts.storage.folder("scratch", "")
+    with gone_is_not_found(parts, Model, "model", model.id), TemporaryDirectory(dir=scratch) as folder:
+        path = make_export(run, kind, Path(folder), backbone=model.backbone_spec, offline=parts.settings.offline)
         return path.open("rb"), f"-{path.name}"
 
 

@@ -36,14 +36,28 @@ def add(parts: Parts, identifier: str, method: str = "wara", recipe: dict[str, A
         (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
 
 
-@pytest.mark.parametrize("query", ["", "?format=html"])
-def test_a_card_of_a_model_that_goes_meanwhile_is_not_there(
-    studio: Studio, parts: Parts, monkeypatch: pytest.MonkeyPatch, query: str
+@pytest.mark.parametrize(
+    "route",
+    [
+        "going/card",
+        "going/card?format=html",
+        "going/export?format=onnx",
+        "going/export?format=merged",
+        "going/export?format=peft",
+        "compare?a=going&b=staying",
+        "compare?a=staying&b=going",
+    ],
+)
+def test_a_model_that_goes_while_a_route_works_with_it_is_not_there(
+    studio: Studio, parts: Parts, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     add(parts, "going", recipe={})
+    add(parts, "staying", recipe={})
     folder = parts.storage.folder
 
     def deleted_first(kind: str, identifier: str) -> Path:
+        if (kind, identifier) != ("models", "going"):
+            return folder(kind, identifier)
         with parts.database.session() as session:
             session.delete(session.get_one(Model, identifier))
         monkeypatch.undo()
@@ -51,7 +65,8 @@ def test_a_card_of_a_model_that_goes_meanwhile_is_not_there(
         return folder(kind, identifier)
 
     monkeypatch.setattr(parts.storage, "folder", deleted_first)
-    assert_problem(studio.http.get(f"{API}/models/going/card{query}"), 404, "model-not-found")
+    problem = assert_problem(studio.http.get(f"{API}/models/{route}"), 404, "model-not-found")
+    assert "going" in problem["seen"]
 
 
 def test_a_card_that_is_lost_while_its_model_stays_is_the_servers_fault(studio: Studio, parts: Parts) -> None:
