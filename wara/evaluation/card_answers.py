@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wara.evaluation.choices import percent_asked
 from wara.evaluation.markdown import Fields, count, interval, percent, table, text
 
 _RULES = {
@@ -80,7 +81,7 @@ def _sets(metrics: Fields) -> str:
     if sets.get("note"):
         return text(sets['note'])
     return (
-        f"Asked to hold the true class for {sets['asked']:.0%} of images, they held it for "
+        f"Asked to hold the true class for {percent_asked(sets['asked'])} of images, they held it for "
         f"{percent(sets['coverage'])} of the test images, with {sets['mean_size']:.2f} classes on average; "
         f"{sets['single']:.0%} of the sets were a single class. The promise holds for images of the same source only."
     )

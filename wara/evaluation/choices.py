@@ -11,6 +11,11 @@ PATIENT_RULES = ("mean", "worst")
 SEPARATOR = " | "  # between the classes of a prediction set in tables
 
 
+def percent_asked(share: float) -> str:
+    """Return a share that a person asked for as it was asked for, not rounded: 0.975 is ``"97.5%"``."""
+    return f"{100 * share:.10g}%"
+
+
 def parse_criterion(text: str) -> tuple[str, float | None]:
     """Read ``"youden"``, ``"sensitivity=0.95"``, ``"specificity=0.9"`` or ``"cost=5"``.
 

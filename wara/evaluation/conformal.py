@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from wara.errors import InputError
 from wara.evaluation.bootstrap import Floats
+from wara.evaluation.choices import percent_asked
 from wara.evaluation.proportion import proportion
 
 METHODS = ("lac", "aps")
@@ -130,7 +131,7 @@ def measure_sets(
     if conformal.quantile is None:
         least = math.ceil(conformal.coverage / (1 - conformal.coverage) - 1e-9)
         result["note"] = (
-            f"There are only {conformal.n} validation images; sets that hold the truth in {conformal.coverage:.0%} of "
-            f"cases need at least {least}. Every set holds all classes."
+            f"There are only {conformal.n} validation images; sets that hold the truth in "
+            f"{percent_asked(conformal.coverage)} of cases need at least {least}. Every set holds all classes."
         )
     return result

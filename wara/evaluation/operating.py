@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wara.evaluation.bootstrap import Floats, Ints
-from wara.evaluation.choices import DEFAULT, parse_criterion
+from wara.evaluation.choices import DEFAULT, parse_criterion, percent_asked
 from wara.evaluation.proportion import proportion
 
 
@@ -38,17 +38,24 @@ class OperatingPoint:
         Args:
             positive: name of the second class.
         """
+        asked = percent_asked(self.target or 0)
         why = {
             "youden": "where sensitivity and specificity together are highest (Youden's index)",
-            "sensitivity": f"as the highest with a sensitivity of at least {self.target:.0%}" if self.target else "",
-            "specificity": f"as the lowest with a specificity of at least {self.target:.0%}" if self.target else "",
+            "sensitivity": f"as the highest with a sensitivity of at least {asked}",
+            "specificity": f"as the lowest with a specificity of at least {asked}",
             "cost": f"where cost is least, if one missed {positive} weighs as much as {self.target:g} false alarms"
             if self.target else "",
         }[self.criterion]  # fmt: skip
-        return (
-            f"An image is called {positive} from a probability of {self.threshold:.3f} on; this was chosen on the "
-            f"validation images, {why}."
-        )
+        called = f"An image is called {positive} from a probability of {_shown(self.threshold)} on"
+        if self.threshold > 1:
+            called = f"No image is called {positive}, however probable"
+        return f"{called}; this was chosen on the validation images, {why}."
+
+
+def _shown(threshold: float) -> str:
+    """Return a threshold to three decimals, to more where it would read as 0 or 1, which it is not."""
+    texts = (f"{threshold:.{digits}f}" for digits in range(3, 18))
+    return next((text for text in texts if not 0 < threshold < 1 or 0 < float(text) < 1), f"{threshold:g}")
 
 
 def choose(probabilities: npt.ArrayLike, targets: npt.ArrayLike, criterion: str = DEFAULT) -> OperatingPoint | None:

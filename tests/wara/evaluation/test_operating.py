@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from wara.evaluation.operating import choose, labels_at, measure
+from wara.evaluation.operating import OperatingPoint, choose, labels_at, measure
 
 
 def scores(n=400, seed=0, decimals=3):
@@ -57,6 +57,7 @@ def test_without_one_of_the_classes_there_is_no_operating_point():
 def test_labels_follow_the_threshold_or_the_most_probable_class():
     rows = np.array([[0.7, 0.3], [0.4, 0.6], [0.55, 0.45]])
     assert labels_at(rows, 0.4).tolist() == [0, 1, 1]
+    assert labels_at(rows, 0.45).tolist() == [0, 1, 1]  # at the threshold it is called so
     assert labels_at(rows, None).tolist() == [0, 1, 0]
     assert labels_at(np.array([[0.2, 0.3, 0.5]]), 0.1).tolist() == [2]
 
@@ -70,14 +71,28 @@ def test_what_a_threshold_is_worth_is_what_scikit_learn_counts():
     assert found["positive_predictive_value"]["value"] == pytest.approx(oracle.precision_score(truth, called))
     assert found["negative_predictive_value"]["value"] == pytest.approx(oracle.precision_score(1 - truth, ~called))
     assert all(entry["low"] < entry["value"] < entry["high"] for entry in found.values())
+    at = p[truth == 1].max()  # at the threshold an image is called so, as the predictor calls it
+    assert measure(p, truth, at)["sensitivity"]["value"] == (p[truth == 1] >= at).mean() > 0
     assert measure(p, truth, 2)["positive_predictive_value"]["value"] is None
 
 
 @pytest.mark.parametrize(
     ("rule", "words"),
-    [("youden", "Youden"), ("sensitivity=0.9", "at least 90%"), ("specificity=0.9", "lowest"), ("cost=3", "3 false")],
+    [
+        ("youden", "Youden"), ("sensitivity=0.9", "at least 90%"), ("sensitivity=0.975", "at least 97.5%"),
+        ("specificity=0.9", "lowest"), ("specificity=0.995", "at least 99.5%"), ("cost=3", "3 false"),
+    ],
 )
 def test_the_sentence_says_how_it_was_chosen(rule, words):
     p, truth = scores()
     sentence = choose(p, truth, rule).sentence("pneumonia")
     assert words in sentence and "called pneumonia from a probability of 0." in sentence and "validation" in sentence
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [(0.4189577, "of 0.419 on"), (0.00003, "of 0.00003 on"), (0.99996, "of 0.99996 on"), (0.0, "of 0.000 on"),
+     (float(np.nextafter(1, 2)), "No image is called pneumonia")],
+)  # fmt: skip
+def test_a_threshold_near_0_or_1_is_not_written_as_one(threshold, words):
+    assert words in OperatingPoint(threshold, "youden").sentence("pneumonia")
