@@ -13,7 +13,7 @@ MOST_MODELS = 6
 MOST_CHARTS = 8  # classes with a chart of their own
 _METHODS = {
     "delong": "DeLong's test",
-    "bootstrap": "paired bootstrap over patients, which gives no p value",
+    "bootstrap": "paired bootstrap over {}, which gives no p value",
 }
 _EFFICIENCY = (
     "PPE and PME set the AUROC against the share of trained parameters and against memory (score × exp(−log10(share + "
@@ -85,7 +85,7 @@ def _differences(first: dict[str, Any], differences: Sequence[tuple[dict[str, An
             f"{escape(first['name'])} minus {escape(other['name'])}",
             f"<b>{found['difference']:+.3f}</b> {span}",
             _p_value(found["p"]),
-            f"{escape(_METHODS.get(found['method'], found['method']))} "
+            f"{escape(_method(found))} "
             f"<small>{words.plural(found['n_images'], 'test image')}{groups}</small>",
         ))  # fmt: skip
     if not rows:
@@ -100,6 +100,12 @@ def _differences(first: dict[str, Any], differences: Sequence[tuple[dict[str, An
         "difference is measured on pairs. If its 95 % interval holds 0, these images do not tell them apart."
         f"{several}</p>"
     )
+
+
+def _method(found: dict[str, Any]) -> str:
+    """How it was tested; an image whose patient is not known is drawn as one of its own."""
+    drawn = "images" if found["n_groups"] == found["n_images"] else "patients"
+    return str(_METHODS.get(found["method"], found["method"])).format(drawn)
 
 
 def _p_value(p: float | None) -> str:

@@ -217,9 +217,11 @@ def render_calibration(evaluation: dict[str, Any], model_id: str) -> str:
         lines.append("The probabilities are the network's own.")
     else:
         how = "too sure of itself" if temperature > 1 else "not sure enough of itself"
+        # Of more than two classes images may change places in the order of one class, and its AUROC with them.
+        kept = "no ranking" if len(evaluation["classes"]) == 2 else "no answer"
         lines.append(
             f"On validation images the network was {how}; every probability was corrected by a temperature of "
-            f"{temperature:.2f}, which changes no ranking. Without it the error is {escape(words.interval(before))}."
+            f"{temperature:.2f}, which changes {kept}. Without it the error is {escape(words.interval(before))}."
         )
     lines.append(
         "On the dotted diagonal the probabilities are exactly true: of the images given 70 %, seven in ten are. Below "

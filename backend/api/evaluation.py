@@ -47,7 +47,8 @@ def compare_models(
 ) -> dict[str, Any]:
     """Return the difference of two models' test AUROC on the same images, first minus second, with its interval.
 
-    DeLong's test for two classes and one image a patient, otherwise a paired bootstrap over patients.
+    DeLong's test for two classes and one image a patient, otherwise a paired bootstrap over patients (images,
+    where they are not known).
     """
     from wara.evaluation.review import compare_runs
 

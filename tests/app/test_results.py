@@ -158,6 +158,10 @@ def test_a_comparison_names_difference_method_costs_and_what_is_missing() -> Non
     for text in ("A minus B", "-0.011", "[-0.019, -0.005]", "&lt; 0.001", "DeLong", "B is better", "0.958", "1.3 % of",
                  "PME is missing", "stroke-lora", "dash-1"):  # fmt: skip
         assert text in html
+    drawn = DIFFERENCE | {"method": "bootstrap", "p": None}
+    for groups, words in ((40, "paired bootstrap over images"), (12, "paired bootstrap over patients")):
+        found = [(models[1], drawn | {"n_groups": groups})]
+        assert words in comparison.render_comparison(models, [known, known], found, [COST, COST], "t")
     full = COST | {"full_memory_mb": 3000.0, "pme": 0.8, "full": {"id": "f", "name": "Whole"}}
     html = comparison.render_comparison(models, [known, known], [(models[1], DIFFERENCE)], [full, full], "t")
     assert "(Whole, 2.9 GB)" in html and "missing" not in html
@@ -193,3 +197,9 @@ def test_only_methods_with_an_adapter_offer_one_and_no_name_of_a_file_overrides_
         assert kinds == ["onnx", "merged", *(["peft"] if method in PEFT_METHODS else [])]
     html = exports.render_exports(model(id='"><script>'))
     assert " download" not in html and "<script" not in html
+
+
+@pytest.mark.parametrize(("more", "kept"), [((), "changes no ranking"), (("c",), "changes no answer")])
+def test_a_temperature_keeps_ranking_or_answer(more: tuple[str, ...], kept: str) -> None:
+    known = evaluation("a", "b", *more, temperature=1.4, calibration={"note": None, "uncalibrated": {"ece": METRIC}})
+    assert kept in results.render_calibration(known, "m1")

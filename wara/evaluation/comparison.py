@@ -61,9 +61,10 @@ def compare(
         )  # fmt: skip
     index, count = group_index(groups, len(truth))
     per_class = {label: len(np.unique(index[truth == c])) for c, label in enumerate(classes)}
+    of = "images" if count == len(truth) else "patients"
     result: dict[str, Any] = {
         "n_images": len(truth), "n_groups": count, "p": None, "low": None, "high": None,
-        "warnings": small_sample_warnings(per_class, "images" if count == len(truth) else "patients"),
+        "warnings": small_sample_warnings(per_class, of),
     }  # fmt: skip
     if len(classes) == 2 and count == len(truth) and sizes.min() >= 2:
         areas = delong(np.stack([a[:, 1], b[:, 1]]), truth == 1)
@@ -84,24 +85,24 @@ def compare(
         if len(drawn) and min(size for size in per_class.values() if size) >= 2:
             low, high = np.quantile(drawn, (_TAIL, 1 - _TAIL))
             result |= {"low": float(low), "high": float(high)}
-    return result | {"reading": _read(result, min(size for size in per_class.values() if size))}
+    return result | {"reading": _read(result, min(size for size in per_class.values() if size), of)}
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _read(result: dict[str, Any], smallest: int) -> str:
+def _read(result: dict[str, Any], smallest: int, of: str) -> str:
     difference, low, high = result["difference"], result["low"], result["high"]
     if low is None:
         if difference == 0:
             return "Both models rank these images alike."
-        return "No interval can be given for the difference: too few images of a class."
+        return f"No interval can be given for the difference: too few {of} of a class."
     span = f"{difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
     if low <= 0 <= high:
         sentence = f"The AUROCs differ by {span}: on these images the two models cannot be told apart."
     else:
         better = "first" if difference > 0 else "second"
         sentence = f"The AUROCs differ by {span}: the {better} model tells the classes apart better on these images."
-    few = f" A class has only {smallest} of them, so the interval is unreliable." if smallest < FEW else ""
+    few = f" A class has only {smallest} {of}, so the interval is unreliable." if smallest < FEW else ""
     return f"{sentence}{few} One training of each says nothing of other seeds."

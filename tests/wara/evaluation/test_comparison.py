@@ -61,7 +61,7 @@ def test_images_of_the_same_patients_are_not_taken_as_independent():
     alone = compare(a, b, targets, ["no", "yes"])
     assert together["method"] == "bootstrap" and together["n_groups"] == 30
     assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
-    assert "only 15 patients" in together["warnings"][0] and "unreliable" in together["reading"]
+    assert "only 15 patients" in together["warnings"][0] and "A class has only 15 patients" in together["reading"]
 
 
 def test_a_model_compared_with_itself_does_not_differ():
