@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import dataclass, replace
 
-from wara.training.recipe import PRESETS, Recipe
+from wara.training.recipe import PRESETS, Recipe, steps_a_pass
 
 # What a training needs beside the steps that were measured: a checkpoint's copy, decoded images on their way.
 _MEMORY_MARGIN = 1.1
@@ -61,7 +60,7 @@ def estimate(warm_up: WarmUp, recipe: Recipe, images: dict[str, int]) -> list[Es
         images: number of images on the sides ``train``, ``val`` and ``test``.
     """
     fast, slow = _quarters(warm_up.step_s)
-    steps = max(1, math.ceil(images.get("train", 0) / recipe.batch_size))
+    steps = steps_a_pass(images.get("train", 0), recipe.batch_size)
     judged = images.get("val", 0) * max(0.0, warm_up.image_s - warm_up.once_s)
     last = (images.get("val", 0) + images.get("test", 0)) * warm_up.image_s + warm_up.start_s
     last += (recipe.views * images.get("train", 0) + images.get("val", 0)) * warm_up.once_s

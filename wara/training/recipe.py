@@ -186,7 +186,7 @@ class Recipe:
 
     def for_images(self, count: int) -> Recipe:
         """Return the recipe with as many epochs as `min_steps` asks for on `count` training images."""
-        epochs = max(self.epochs, math.ceil(self.min_steps / max(1, math.ceil(count / self.batch_size))))
+        epochs = max(self.epochs, math.ceil(self.min_steps / steps_a_pass(count, self.batch_size)))
         return dataclasses.replace(self, epochs=epochs, patience=math.ceil(self.patience * epochs / self.epochs))
 
     @property
@@ -220,6 +220,12 @@ class Recipe:
         parse_criterion(self.operating_point)
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             _wrong("wavelet", self.wavelet, "Use a discrete wavelet, e.g. haar, db2, sym4 or bior2.2.")
+
+
+def steps_a_pass(images: int, batch_size: int) -> int:
+    """Return the steps of a pass, at least 1: a last batch of a single image is left out (`wara.data.batches`)."""
+    full, rest = divmod(images, batch_size)
+    return max(1, full + (rest > 1))
 
 
 def _require_choice(name: str, value: Any) -> None:

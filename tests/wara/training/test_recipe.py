@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 
+from wara.data.batches import Batches
+from wara.data.pixels import PixelStore
 from wara.errors import InputError
-from wara.training.recipe import METHODS, PRESETS, Recipe
+from wara.training.recipe import METHODS, PRESETS, Recipe, steps_a_pass
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -29,6 +32,14 @@ def test_few_images_get_more_passes_so_that_there_are_steps_enough() -> None:
     assert (many.epochs, many.patience) == (5, 3)
     assert few.for_images(210).epochs == few.epochs  # what a run stored is what it is resumed with
     assert Recipe.from_preset(**few.to_dict()) == few
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 34, 64, 65, 97])
+def test_the_steps_that_passes_are_counted_by_are_those_that_are_trained(count: int) -> None:
+    nothing = Batches(cast(PixelStore, None), range(count), [0] * count, mean=(0.5,) * 3, std=(0.5,) * 3,
+                      device=torch.device("cpu"), batch_size=32)  # fmt: skip
+    assert steps_a_pass(count, 32) == nothing.steps
+    assert Recipe.from_preset("quick", backbone="x").for_images(count).epochs * nothing.steps >= 150
 
 
 def test_passes_that_were_set_by_hand_stay_as_they_are() -> None:
