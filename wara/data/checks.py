@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from wara.data.folders import UNUSED_TABLE
 from wara.data.groups import group_items, groups_by_class
 from wara.data.items import Catalogue, PassedOver
 from wara.data.split import sides_to_make
@@ -31,7 +32,8 @@ def require_trainable(catalogue: Catalogue) -> None:
         raise InputError(
             "The data holds only one class",
             seen=catalogue.classes[0],
-            remedy="At least two classes are needed: add a folder (or rows) of another class, e.g. 'normal'.",
+            remedy="At least two classes are needed: add a folder (or rows) of another class, e.g. 'normal'."
+            + _or_a_table(catalogue),
             code="one-class",
         )
     for name in catalogue.classes:
@@ -46,7 +48,8 @@ def require_trainable(catalogue: Catalogue) -> None:
             raise InputError(
                 "A class has only one image",
                 seen=name,
-                remedy="Training, choosing and testing need different images: add at least two more, better dozens.",
+                remedy="Training, choosing and testing need different images: add at least two more, better dozens."
+                + _or_a_table(catalogue),
                 code="class-too-small",
             )
     _require_sides(catalogue)
@@ -113,6 +116,12 @@ def _why(label: str, passed_over: Sequence[PassedOver]) -> str:
     if rest := sum(count for _, count in reasons[_SHOWN_REASONS:]):
         told.append(f"other reasons ({rest:,})")
     return f", {number(sum(count for _, count in reasons), 'file')} passed over: {'; '.join(told)}"
+
+
+def _or_a_table(catalogue: Catalogue) -> str:
+    """Return what else to do where folders were taken for classes although a table lies beside them, else ""."""
+    tables = [entry.file for entry in catalogue.passed_over if entry.reason == UNUSED_TABLE]
+    return f" If the labels stand in a table ({tables[0]}), name it as the table of labels." if tables else ""
 
 
 def _and(words: Sequence[str]) -> str:

@@ -6,9 +6,14 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from wara.data.drawn_masks import REASON as A_MASK
+from wara.data.drawn_masks import drawn_masks
+from wara.data.grids import is_table_name
 from wara.data.items import Item, PassedOver
 from wara.data.words import split_of
 from wara.imaging.formats import is_image_name
+
+UNUSED_TABLE = "a table that was not named as the one of the labels"
 
 
 def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver]]:
@@ -21,10 +26,14 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
             images.append(name.split("/"))
         else:
             passed_over.append(PassedOver(name, not_an_image(name)))
+    masks = drawn_masks("/".join(parts) for parts in images)
     by_split = _has_split_folders(images)
     items = []
     for parts in images:
         name = "/".join(parts)
+        if name in masks:
+            passed_over.append(PassedOver(name, A_MASK))
+            continue
         split = split_of(parts[0]) if by_split and len(parts) > 1 else None
         if by_split and split is None:
             passed_over.append(PassedOver(name, "outside the train, val and test folders"))
@@ -38,16 +47,22 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
 
 
 def _has_split_folders(images: list[list[str]]) -> bool:
-    """Whether the top folders are sides of a split: all of them, or at least a ``train`` over class folders."""
+    """Whether the top folders are sides of a split: all of them, or at least a ``train`` over class folders.
+
+    Of ``train`` and ``test`` that hold images alone nobody knows the classes; they are none themselves.
+    """
     tops = {parts[0] for parts in images if len(parts) > 1}
     splits = {split_of(top) for top in tops}
     over_classes = any(len(parts) > 2 and split_of(parts[0]) is not None for parts in images)
     # Beside folders that are no sides "TR" may be a class, such as tricuspid regurgitation.
     in_words = any(split_of(top) == "train" and top.strip().casefold() != "tr" for top in tops)
-    return over_classes and (None not in splits or in_words)
+    all_sides = None not in splits
+    return (over_classes and (all_sides or in_words)) or (len(splits) > 1 and all_sides and in_words)
 
 
 def not_an_image(name: str) -> str:
     """Return the reason why a file of this name is passed over."""
+    if is_table_name(name):
+        return UNUSED_TABLE
     suffix = PurePosixPath(name).suffix.lower()
     return f"not an image of a kind that is read ({suffix})"

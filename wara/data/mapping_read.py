@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from wara.data.dicom_tags import label_keyword, patient_keyword, read_tags
+from wara.data.drawn_masks import REASON as A_MASK
+from wara.data.drawn_masks import drawn_masks
 from wara.data.folders import from_folders, not_an_image
 from wara.data.grids import Grid, is_table_name, named
 from wara.data.kept import Kept
@@ -22,6 +24,7 @@ from wara.errors import InputError
 from wara.imaging.formats import is_image_name
 from wara.imaging.names_in_paths import is_coded
 
+ALIKE = "other files have its name, and the table does not say by the folder which one is meant"
 NO_FILE = "named in the table, but not in the data"
 _SAY_BEFORE = "Or upload the images again with 'Ask me where the classes are', and say it before they are checked."
 
@@ -169,14 +172,18 @@ class Reader:
     def _read_table(self, grid: Grid, index: FileIndex) -> dict[str, _Facts]:
         places = {name: grid.place(column) for name, column in self.mapping.columns.items()}
         found: dict[str, list[_Facts]] = defaultdict(list)
+        unclear: set[str] = set()
         for _, cells in grid.rows:
             cell = {key: cells[place] if place < len(cells) else "" for key, place in places.items()}
             files = index.files(cell["file"])
-            if not files:
+            if alike := index.alike(cell["file"]):
+                unclear.update(alike)
+            elif not files:
                 self.rows_without_file.append(cell["file"] or f"a row without a file name in {grid.name}")
             for file in files:
                 found[file].append(_facts(cell, "in the table"))
-        return {file: _agreed(facts) for file, facts in found.items()}
+        not_known = {file: _Facts(reason=ALIKE) for file in unclear}
+        return not_known | {file: _agreed(facts) for file, facts in found.items()}
 
     def _read_folders(self) -> dict[str, _Facts]:
         depth = self.mapping.depth
@@ -185,7 +192,11 @@ class Reader:
             known = {item.file: _Facts(label=item.label, split=item.split) for item in items}
             return known | {entry.file: _Facts(reason=entry.reason) for entry in passed_over}
         facts = {}
+        masks = drawn_masks(self.images)
         for name in self.images:
+            if name in masks:
+                facts[name] = _Facts(reason=A_MASK)
+                continue
             folders = name.split("/")[:-1]
             place = depth - 1 if depth > 0 else len(folders) + depth
             inside = 0 <= place < len(folders)

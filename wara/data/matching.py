@@ -30,6 +30,7 @@ class FileIndex:
         self._prefix = prefix
         self._folder = "" if "/" not in table else table.rsplit("/", 1)[0] + "/"
         self._folders: dict[str, list[str]] | None = None
+        self._shared: dict[str, list[str]] | None = None
 
     def file(self, written: str) -> str | None:
         """Return the one file that is meant, or None."""
@@ -54,6 +55,22 @@ class FileIndex:
             return [one]
         path = plain(written).strip("/")
         return self._in_folders().get(path) or self._in_folders().get(path.removeprefix(self._prefix)) or []
+
+    def alike(self, written: str) -> list[str]:
+        """Return the files of which nobody knows which one is meant, for they share the name; [] where one is found."""
+        if not written or self.files(written):
+            return []
+        if self._shared is None:
+            self._shared = defaultdict(list)
+            for name in self._names:
+                path = PurePosixPath(plain(name))
+                for part in {path.name, path.stem}:
+                    self._shared[part].append(name)
+        *folders, last = plain(written).rsplit("/", 2)[-2:]
+        found = self._shared.get(last, [])
+        if folders:  # another folder's file was never meant
+            found = [name for name in found if plain(name).split("/")[-2:-1] == folders]
+        return found if len(found) > 1 else []
 
     def _in_folders(self) -> dict[str, list[str]]:
         """Return the files below each folder, by the folder's path, and by its name where only one has that name."""

@@ -10,6 +10,7 @@ from typing import Any
 from wara.data.decisions import Decision
 from wara.data.findings import NOTE, Finding, find
 from wara.data.fixes import knows_patients
+from wara.data.folders import UNUSED_TABLE
 from wara.data.items import OF_ONE_FILE, Catalogue, Item
 from wara.data.words import SIDE_NAMES, SPLITS, number
 
@@ -159,6 +160,11 @@ def _copies(items: Sequence[Item], sides: Sequence[str | None]) -> list[dict[str
 
 def _notes(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
     found = [*_class_warnings(catalogue, report), *_side_warnings(report)]
+    if tables := report["passed_over"]["reasons"].get(UNUSED_TABLE, 0):
+        found.append(
+            f"{number(tables, 'table')} beside the images not used: the names of folders are taken as classes. "
+            "If the labels stand in a table, name it as the table of labels."
+        )
     if report["patients"] is None and report["images"]:
         found.append(
             "No patient numbers are known: images of one patient may stand on both sides of the split. "

@@ -132,6 +132,14 @@ def resolve_files(rows: list[Row], names: list[str], prefix: str, table: str) ->
 
     found = [index.file(row.file) or find_frame(row.file) for row in rows]
     missing = [row.file for row, name in zip(rows, found, strict=True) if name is None]
+    unclear = [written for written in missing if index.alike(written)]
+    if unclear:
+        raise InputError(
+            f"The table names {len(unclear):,} of {len(rows):,} files without saying which of several is meant",
+            seen=f"{PurePosixPath(table).name}: {_some(unclear)}; e.g. {_some(index.alike(unclear[0]))}",
+            remedy="Write them with their folders in the column 'file', relative to the data's folder.",
+            code="csv-files-alike",
+        )
     if missing:
         raise InputError(
             f"The table names {len(missing):,} of {len(rows):,} files that are not in the data",

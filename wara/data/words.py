@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 SPLITS = ("train", "val", "test")
 SIDE_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 _WORDS = {
-    "train": ("train", "training", "tr", "trainset", "training set"),
-    "val": ("val", "valid", "validation", "dev", "validate", "valset", "validation set"),
-    "test": ("test", "testing", "tst", "testset", "test set", "holdout", "hold-out"),
-}
+    "train": (
+        "train", "training", "tr", "trainset", "trainings", "trainingsdaten", "entrenamiento", "entrainement",
+        "entraînement", "apprentissage", "addestramento", "treino", "treinamento",
+    ),
+    "val": (
+        "val", "valid", "validation", "dev", "validate", "valset", "validierung", "validierungsdaten", "validacion",
+        "validación", "validazione", "validacao", "validação",
+    ),
+    "test": ("test", "testing", "tst", "testset", "holdout", "hold-out", "testdaten", "prueba", "pruebas", "teste"),
+}  # fmt: skip
+# What may stand behind such a word: train_images, "Test Data". Behind the short ones it would be something else.
+_NOUNS = ("set", "data", "dataset", "images", "imgs", "split")
+_SHORT = frozenset(("tr", "dev", "tst"))
 _CANONICAL = {word: split for split, words in _WORDS.items() for word in words}
 
 
 def split_of(word: str) -> str | None:
-    """Return "train", "val" or "test" for a word as people write it ("Validation", "valid_", "TRAIN"), else None."""
-    return _CANONICAL.get(word.strip().casefold().replace("_", " ").strip())
+    """Return "train", "val" or "test" for a word as people write it ("valid_", "Test Data", "Training"), else None."""
+    words = unicodedata.normalize("NFC", word).strip().casefold().replace("_", " ").strip()
+    if words in _CANONICAL:
+        return _CANONICAL[words]
+    side, _, noun = words.replace("-", " ").rpartition(" ")
+    return _CANONICAL.get(side) if noun in _NOUNS and side not in _SHORT else None
 
 
 def is_split_word(word: str) -> bool:

@@ -33,6 +33,11 @@ def test_one_class_is_named(catalogue):
     assert (error.what, error.seen, error.code) == ("The data holds only one class", "pneumonia", "one-class")
 
 
+def test_one_folder_beside_a_table_is_told_of_the_table(folder):
+    with open_source(folder({"images/1.png": None, "images/2.png": None, "labels_2017.csv": "a,b\n"})) as source:
+        assert "labels_2017.csv" in _refusal(read_catalogue(source)).remedy
+
+
 def test_one_image_in_a_class_is_named(catalogue):
     error = _refusal(catalogue(_items(a=9, rare=1)))
     assert (error.what, error.seen, error.code) == ("A class has only one image", "rare", "class-too-small")

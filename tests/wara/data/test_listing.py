@@ -8,6 +8,7 @@ import pytest
 from wara.data import open_source, read_catalogue
 from wara.data.items import natural_key
 from wara.data.patients import patient_code
+from wara.data.report import data_report
 from wara.errors import InputError
 
 
@@ -49,6 +50,34 @@ def test_sides_are_found_inside_a_wrapping_folder_and_alone(folder):
 def test_a_class_that_is_called_test_is_a_class(folder):
     catalogue = _read(folder(["control/1.png", "test/2.png"]))
     assert (catalogue.layout, catalogue.classes) == ("class-folders", ("control", "test"))
+
+
+def test_masks_beside_their_images_are_no_images_of_the_class(folder):
+    busi = ["benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png", "my_mask.png"]
+    covid = ["images/a.png", "masks/a.png", "masks/b.png"]
+    catalogue = _read(folder([*(f"benign/{file}" for file in busi), *(f"COVID/{file}" for file in covid)]))
+    assert [item.file for item in catalogue.items] == [
+        "COVID/images/a.png", "COVID/masks/b.png", "benign/benign (1).png", "benign/my_mask.png",
+    ]  # fmt: skip
+    assert {entry.reason for entry in catalogue.passed_over} == {"by its name the mask of another image"}
+    assert len(catalogue.passed_over) == 3
+
+
+def test_a_class_that_is_called_mask_is_a_class(folder):
+    assert _read(folder(["Mask/1.png", "No mask/1.png"])).counts() == {"all": {"Mask": 1, "No mask": 1}}
+
+
+def test_sides_that_hold_images_alone_are_no_classes(folder):
+    error = _refusal(folder({"train_images/1.png": None, "test_images/2.png": None, "train.csv": "id,x\n"}))
+    assert error.code == "no-classes"
+    assert "train.csv" in error.remedy
+
+
+def test_a_table_that_is_not_used_is_told_as_such(folder):
+    root = folder({"part_1/1.png": None, "part_2/2.png": None, "meta.csv": "image,dx\n1,a\n2,b\n"})
+    catalogue = _read(root)
+    assert [entry.reason for entry in catalogue.passed_over] == ["a table that was not named as the one of the labels"]
+    assert any("1 table beside the images not used" in note for note in data_report(catalogue)["notes"])
 
 
 def test_what_is_no_image_is_passed_over_with_its_reason(folder):

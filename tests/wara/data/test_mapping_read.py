@@ -54,6 +54,19 @@ def test_a_row_may_stand_for_the_folder_of_a_patient(folder):
     assert _reasons(found) == {"P9": "named in the table, but not in the data"}
 
 
+def test_files_of_one_name_in_two_folders_are_told_as_such_where_the_table_names_no_folder(folder):
+    root = folder({"a/1.jpg": None, "b/1.jpg": None, "a/2.jpg": None, "t.csv": "f,l\n1,x\n2,y\n3,x\n"})
+    found = _read(root, source="table", table="t.csv", columns={"file": "f", "label": "l"})
+    alike = "other files have its name, and the table does not say by the folder which one is meant"
+    assert _reasons(found) == {"a/1.jpg": alike, "b/1.jpg": alike, "3": "named in the table, but not in the data"}
+
+
+def test_masks_are_no_images_whichever_folder_names_the_class(folder):
+    root = folder(["x/ill/1.png", "x/ill/1_mask.png", "y/well/2.png"])
+    found = _read(root, depth=2)
+    assert [item.file for item in found.items] == ["x/ill/1.png", "y/well/2.png"]
+
+
 def test_rows_that_do_not_say_one_thing_are_passed_over_with_the_reason(folder):
     table = "f,l,s\n1,a,train\n1,b,train\n2,,train\n3,a,tent\n4,a,\n5,a,train\n5,a,train\n"
     root = folder({**{f"{n}.png": None for n in range(1, 6)}, "t.csv": table})

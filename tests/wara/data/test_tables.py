@@ -113,7 +113,8 @@ def test_missing_files_are_counted_and_the_first_three_shown():
 def test_a_bare_name_that_two_folders_share_is_not_guessed():
     with pytest.raises(InputError) as caught:
         _resolve(["a.png"], ["one/a.png", "two/a.png"])
-    assert caught.value.code == "csv-files-missing"
+    assert caught.value.code == "csv-files-alike"
+    assert "one/a.png, two/a.png" in str(caught.value.seen)
 
 
 def test_two_ways_to_write_one_file_are_a_duplicate():
