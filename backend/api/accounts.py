@@ -16,7 +16,7 @@ from backend.accounts.gate import COOKIE, cookie_of
 from backend.accounts.people import LONGEST, People, as_role
 from backend.acting import Principal, Role, acting
 from backend.api.dependencies import PartsDep, SessionDep
-from backend.api.schemas import PROBLEMS
+from backend.api.schemas import PROBLEMS, Order
 from backend.db import ApiToken, AuditEntry, Share, User
 from backend.problems import RequestRefused, not_found
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["people"], responses=PROBLEMS)
 SharedKind = Literal["dataset", "job", "model"]
 
 
-class SignIn(BaseModel):
+class SignIn(Order):
     """A name and its password."""
 
     name: str = Field(max_length=200)
@@ -40,7 +40,7 @@ class Me(BaseModel):
     scopes: list[str]
 
 
-class AccountIn(BaseModel):
+class AccountIn(Order):
     """A new account."""
 
     name: str = Field(max_length=200)
@@ -48,7 +48,7 @@ class AccountIn(BaseModel):
     role: Role = "member"
 
 
-class AccountChange(BaseModel):
+class AccountChange(Order):
     """What changes of an account; what is left out stays."""
 
     role: Role | None = None
@@ -73,14 +73,14 @@ class PersonOut(BaseModel):
     name: str
 
 
-class PasswordChange(BaseModel):
+class PasswordChange(Order):
     """One's own new password."""
 
     old: str = Field(max_length=400)
     new: str = Field(max_length=400)
 
 
-class TokenIn(BaseModel):
+class TokenIn(Order):
     """A new token for a program."""
 
     label: str = Field(default="token", max_length=200)
@@ -105,7 +105,7 @@ class NewToken(TokenOut):
     secret: str
 
 
-class ShareIn(BaseModel):
+class ShareIn(Order):
     """With whom, and how far."""
 
     user_id: str = Field(max_length=64)

@@ -347,6 +347,25 @@ def test_only_an_admin_sees_accounts_and_the_audit_log(server: Ward, ben: Studio
     assert {account["name"] for account in server.browser("ada").get(f"{API}/accounts").json()} == set(server.ids)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "order"),
+    [
+        ("PATCH", "accounts/{vera}", {"disable": True}),
+        ("POST", "accounts", {"name": "eve", "password": "correct horse battery", "roles": "viewer"}),
+        ("POST", "me/tokens", {"label": "t", "expires_days": 1}),
+        ("PUT", "shares/dataset/none", {"user_id": "u", "levels": "view"}),
+        ("PUT", "me/password", {"old": "a", "new": "b", "again": "c"}),
+        ("POST", "session", {"name": "ada", "password": "a", "days": 1}),
+    ],
+)
+def test_a_word_that_an_order_does_not_know_is_refused_and_nothing_is_done(
+    server: Ward, method: str, path: str, order: dict[str, object]
+) -> None:
+    answer = server.browser("ada").request(method, f"{API}/{path.format(**server.ids)}", json=order)
+    problem = assert_problem(answer, 422, "field-invalid")
+    assert next(iter(set(order) - {"name", "password", "label", "user_id", "old", "new"})) in problem["detail"]
+
+
 def test_the_last_admin_cannot_go(server: Ward) -> None:
     admin, address = server.browser("ada"), f"{API}/accounts/{server.ids['ada']}"
     assert_problem(admin.delete(address), 409, "last-admin")
