@@ -29,6 +29,7 @@ from backend.db import Database
 from backend.devices import Devices
 from backend.estimates import Estimator
 from backend.guard import ApiShell, RequestGuard
+from backend.heads import HeadAsGet
 from backend.intake import Intake
 from backend.jobs.supervisor import Supervisor
 from backend.lanes import Lanes
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(ApiShell, metrics=parts.metrics)
     app.add_middleware(Gate, people=parts.people, audit=parts.audit)
     app.add_middleware(RequestGuard, settings=settings)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(FromProxies, settings=settings)
     app.include_router(router)
     docs.install(app)

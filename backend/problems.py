@@ -57,7 +57,7 @@ def not_found(kind: str, identifier: str) -> RequestRefused:
         404,
         f"There is no {kind} with this id",
         seen=identifier[:64],
-        remedy=f"It may have been deleted; list what is there and choose a {kind} from the list.",
+        remedy="It may have been deleted; list what is there and choose from that.",
         code=f"{kind.replace(' ', '-')}-not-found",
     )
 
