@@ -75,9 +75,8 @@ class Backend:
             # It is this very certificate that is known, whoever signed it and for whatever name.
             self._trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             self._trust.check_hostname = False
-        # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
-        self._models: dict[str, dict[str, Any]] = {}
         self._demo: dict[str, Any] | None = None
+        # An httpx client belongs to the event loop that first used it, and tests run more than one loop.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def _client(self) -> httpx.AsyncClient:
@@ -229,10 +228,8 @@ class Backend:
         return _newest_first((await self._json("models"))["items"])
 
     async def model(self, model_id: str) -> dict[str, Any]:
-        """One model. It never changes after its training, so it is asked for once."""
-        if model_id not in self._models:
-            self._models[model_id] = await self._json("models", model_id)
-        return self._models[model_id]
+        """One model, and what the person who asks may do with it."""
+        return cast("dict[str, Any]", await self._json("models", model_id))
 
     async def card(self, model_id: str) -> str:
         """The model card as Markdown."""
@@ -277,7 +274,6 @@ class Backend:
     async def delete_model(self, model_id: str) -> None:
         """Delete a model."""
         await self._send("DELETE", "models", model_id)
-        self._models.pop(model_id, None)
 
     async def subband_energy(self, model_id: str, *, of: str = "update", cls: str | None = None) -> dict[str, Any]:
         """Shares of energy by layer and subband, and how to read the figure of these options."""

@@ -153,7 +153,7 @@ def _render_person(me: dict[str, Any] | None) -> str:
     if not me or not me.get("id"):
         return ""
     return (
-        f'<a class="link person" href="#account">{escape(me["name"])}</a>'
+        f'<a class="link person" href="#account" data-may="{escape(" ".join(me["scopes"]))}">{escape(me["name"])}</a>'
         '<form method="post" action="logout"><button type="submit" class="button button-quiet button-small">Sign out'
         "</button></form>"
     )

@@ -21,20 +21,23 @@ SEVERITIES = {"serious": "Serious", "warning": "Warning", "note": "Note"}
 DONE = {"drop": "left out", "move": "moved to one side", "group": "treated as one patient", "accept": "looked at"}
 
 
-def render_findings(dataset_id: str, report: dict[str, Any]) -> str:
-    """One card a finding; files that were not used have a section of their own on the page."""
+def render_findings(dataset_id: str, report: dict[str, Any], *, change: bool = True) -> str:
+    """One card a finding; files that were not used have a section of their own on the page.
+
+    Without ``change`` there are no buttons: whoever looks may not decide about this data set.
+    """
     shown = [finding for finding in report.get("findings") or [] if finding["kind"] != "unreadable"]
-    return "".join(_card(dataset_id, finding) for finding in shown)
+    return "".join(_card(dataset_id, finding, change) for finding in shown)
 
 
-def render_decisions(dataset_id: str, report: dict[str, Any]) -> str:
-    """What was decided, in order, each with a button that takes it back; nothing when nothing was."""
+def render_decisions(dataset_id: str, report: dict[str, Any], *, change: bool = True) -> str:
+    """What was decided, in order, each with a button that takes it back (with ``change``); nothing when nothing was."""
     decisions, masks = report.get("decisions") or [], report.get("masks") or []
     if not decisions and not masks:
         return ""
     # What was covered stands among the decisions too, but says more of itself in its own list.
     taken = [(number, decision) for number, decision in enumerate(decisions) if decision["fix"] != "mask"]
-    rows = "".join(_decision(dataset_id, number, decision) for number, decision in taken)
+    rows = "".join(_decision(dataset_id, number, decision, change) for number, decision in taken)
     rows += "".join(map(_mask, masks))
     hints = []
     if taken:
@@ -47,7 +50,7 @@ def render_decisions(dataset_id: str, report: dict[str, Any]) -> str:
     )
 
 
-def _card(dataset_id: str, finding: dict[str, Any]) -> str:
+def _card(dataset_id: str, finding: dict[str, Any], change: bool) -> str:
     groups = finding["groups"]
     rest = finding["group_count"] - len(groups)
     # What no button mends is shown on request only.
@@ -60,7 +63,7 @@ def _card(dataset_id: str, finding: dict[str, Any]) -> str:
         folded = f'<details class="fold"><summary>{summary}</summary>{folded}{more}</details>'
     fixes = _masking(dataset_id) if finding["kind"] == "text" else ""
     fixes += "".join(_fix(dataset_id, finding["id"], fix) for fix in finding["fixes"])
-    fixes = f'<ul class="fixes">{fixes}</ul>' if fixes else ""
+    fixes = f'<ul class="fixes">{fixes}</ul>' if fixes and change else ""
     severity = finding["severity"]
     return (
         f'<section class="card finding" data-finding="{escape(finding["id"])}" data-severity="{escape(severity)}">'
@@ -105,10 +108,11 @@ def _mask(entry: dict[str, Any]) -> str:
     return f'<li><span>{escape(text)} <small class="hint">{when}</small></span></li>'
 
 
-def _decision(dataset_id: str, number: int, decision: dict[str, Any]) -> str:
+def _decision(dataset_id: str, number: int, decision: dict[str, Any], change: bool) -> str:
     kind = next((kind for kind in sorted(TITLES, key=len, reverse=True) if decision["finding"].startswith(kind)), "")
     images = words.plural(decision["images"], "image")
     text = f"{TITLES.get(kind, decision['finding'])}: {images} {DONE.get(decision['fix'], decision['fix'])}"
     undo = button("Undo", "undo", look="quiet button-small", id=dataset_id, number=str(number))
+    undo = undo if change else ""
     when = escape(words.moment(decision["when"]))
     return f'<li><span>{escape(text)} <small class="hint">{when}</small></span>{undo}</li>'

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
+from app.components import sharing
 from app.components.events import listen
 from app.components.forms import cards, select, text
 from app.components.html import alert, alerts, bar, button, escape, icon, panel, table, tile
@@ -53,7 +54,7 @@ def panels() -> tuple[gr.HTML, gr.HTML]:
 
 def wanted(dataset: dict[str, Any] | None, choice: dict[str, Any]) -> bool:
     """Whether the form is to be shown: the server asks for it, or the person does."""
-    if dataset is None:
+    if dataset is None or not sharing.may_change(dataset):
         return False
     return dataset["status"] == "mapping" or (dataset["status"] == "ready" and bool(choice.get("mapping")))
 
@@ -149,7 +150,10 @@ def render_head(dataset: dict[str, Any]) -> str:
     if dataset["status"] == "mapping":
         why = error.get("title") or "The labels could not be told from the folders"
         seen = f" (seen: {error['seen']})" if error.get("seen") else ""
-        note = alert(f"{why}{seen}. Say below where the labels stand; the images are kept.", kind="warning")
+        remedy = "Say below where the labels stand; the images are kept."
+        if not sharing.may_change(dataset):
+            remedy = "Its owner can say where the labels stand."
+        note = alert(f"{why}{seen}. {remedy}", kind="warning")
     else:
         note = ""
     return (
@@ -159,7 +163,9 @@ def render_head(dataset: dict[str, Any]) -> str:
 
 
 def change_button(dataset: dict[str, Any]) -> str:
-    """The button by which a person asks for the form."""
+    """The button by which a person asks for the form; nothing for whoever may not change the data set."""
+    if not sharing.may_change(dataset):
+        return ""
     change = button("Change where labels come from", "map", look="quiet button-small", id=dataset["id"])
     return f'<div class="mapping-end">{change}</div>'
 

@@ -71,10 +71,13 @@ def read_criterion(values: dict[str, str]) -> str:
     return f"{rule}={number:g}"
 
 
-def render_point(evaluation: dict[str, Any], model_id: str, criterion: str | None, reveal: str = "") -> str:
+def render_point(
+    evaluation: dict[str, Any], model_id: str, criterion: str | None, reveal: str = "", *, change: bool = True
+) -> str:
     """What the point is worth on test images, and whether the model is used with it.
 
-    With ``reveal`` the page moves there, once for each of its values.
+    With ``reveal`` the page moves there, once for each of its values. Without ``change`` the point can be tried and not
+    put to use: the model is another's.
     """
     point = evaluation["operating_point"]
     positive = point["positive"]
@@ -102,19 +105,22 @@ def render_point(evaluation: dict[str, Any], model_id: str, criterion: str | Non
         f'<section class="card" id="models-point"><h3{there}>What it is worth <small>threshold '
         f"{words.score(point['threshold'])}</small></h3><p>{escape(point['sentence'])}</p>{body}"
         f'<p class="hint">In brackets the 95 % interval. Only test figures are a fair measure: the threshold was '
-        f"fitted to the validation images.{escape(predictive)}</p>{_state(point, model_id, criterion)}</section>"
+        f"fitted to the validation images.{escape(predictive)}</p>"
+        f"{_state(point, model_id, criterion, change)}</section>"
     )
 
 
-def _state(point: dict[str, Any], model_id: str, criterion: str | None) -> str:
+def _state(point: dict[str, Any], model_id: str, criterion: str | None, change: bool) -> str:
     """Whether the model answers by this point, and the buttons that change that."""
     if not point["in_use"]:
         use = button("Use this operating point", "use-point", look="primary", id=model_id, criterion=criterion or "")
         sentence = "This is a what-if: the model is still used with its former operating point."
+        if not change:
+            return f'<div class="point-state"><p>{sentence} Only its owner can change that.</p></div>'
         return f'<div class="point-state"><p>{sentence}</p>{use}</div>'
     if point["from_training"]:
         sentence = "In use: Classify goes by it. It was chosen when the model was trained."
         return f'<div class="point-state"><p>{sentence}</p></div>'
-    back = button("Back to the training's own", "reset-point", look="quiet", id=model_id)
+    back = button("Back to the training's own", "reset-point", look="quiet", id=model_id) if change else ""
     sentence = "In use: Classify goes by it, and the model card says so. It was chosen after training."
     return f'<div class="point-state"><p>{sentence}</p>{back}</div>'

@@ -6,10 +6,25 @@ from typing import Any
 
 from app.components.html import escape
 
+LOOKS_ONLY = (
+    "Your account sees and classifies with what others share with it; it sends no images and trains nothing. "
+    "An admin can give it another role."
+)
+
+
+def may_write(me: dict[str, Any]) -> bool:
+    """Whether the person who looks may send images and train; always on a server without accounts."""
+    return me.get("id") is None or "write" in me["scopes"]
+
 
 def may_delete(item: dict[str, Any]) -> bool:
     """Whether the person who looks may delete it."""
     return item.get("access") in (None, "own")
+
+
+def may_change(item: dict[str, Any]) -> bool:
+    """Whether the person who looks may change it; what is only shared to look at has no buttons that do."""
+    return item.get("access") in (None, "own", "edit")
 
 
 def share_button(kind: str, item: dict[str, Any]) -> str:

@@ -186,6 +186,8 @@ async def _decide(backend: Backend, data: dict[str, Any]) -> str:
 
 async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict[str, Any]) -> str:
     if dataset is None:
+        if not sharing.may_write(await backend.me()):
+            return empty("No images yet", sharing.LOOKS_ONLY, mark="folder")
         return empty(
             "No images yet",
             "Choose the folder that holds one sub-folder of images for each class, or try the demo. "
@@ -198,7 +200,7 @@ async def _detail(backend: Backend, dataset: dict[str, Any] | None, choice: dict
         return render_checking(dataset)
     if dataset["status"] == "failed":
         return render_failed(dataset)
-    if mapping.wanted(dataset, choice):
+    if dataset["status"] == "mapping" or mapping.wanted(dataset, choice):
         return mapping.render_head(dataset)
     report = await backend.report(dataset["id"])
     images = await backend.images(dataset["id"], cls=choice["cls"], limit=SHOWN_AT_ONCE, offset=choice["offset"])
@@ -283,15 +285,17 @@ def render_dataset(
     dataset: dict[str, Any], report: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]
 ) -> str:
     """Everything about one data set that is ready."""
+    change = sharing.may_change(dataset)
     parts = [
         '<div class="title-row">',
         f'<h2 class="big">{escape(dataset["name"])}</h2>',
         f'<span class="title-side">{sharing.share_button("dataset", dataset)}'
-        f'<a class="button button-primary" href="#train" data-wish="train-form:dataset_id={escape(dataset["id"])}">'
+        f'<a class="button button-primary" data-needs="write" href="#train"'
+        f' data-wish="train-form:dataset_id={escape(dataset["id"])}">'
         f"{icon('train')}<span>Train on these images</span></a></span></div>",
         render_tiles(dataset, report),
-        render_decisions(dataset["id"], report),
-        render_findings(dataset["id"], report),
+        render_decisions(dataset["id"], report, change=change),
+        render_findings(dataset["id"], report, change=change),
         alerts(report.get("notes") or []),
         render_classes(report["classes"], report),
         mapping.change_button(dataset),

@@ -92,7 +92,7 @@ def build(backend: Backend) -> dict[str, Any]:
         return {
             head: render_head(model, known, token),
             curves: render_curves(known, model_id),
-            point: operating.render_point(known, model_id, criterion) if two else "",
+            point: operating.render_point(known, model_id, criterion, change=sharing.may_change(model)) if two else "",
             matrix: confusion.render_confusion(known, model_id),
             images: "",
             rest: _rest(str(model["id"]), known),

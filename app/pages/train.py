@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import forms, train_options
+from app.components import forms, sharing, train_options
 from app.components.estimate import MEASURING, render_estimate, render_unknown
 from app.components.events import listen
 from app.components.html import alert, button, empty, escape, page_head, panel, table
@@ -90,9 +90,11 @@ def build(backend: Backend) -> dict[str, Any]:
             # two answers under way the later never shows the older state.
             backbones = await backend.backbones()
             datasets = await backend.datasets()
+            writes = sharing.may_write(await backend.me())
         except BackendProblem as problem:
             return alert(problem.sentence), "", watching, ""
-        return *(await jobs_view(watching)), render_form(datasets, backbones)
+        form_now = render_form(datasets, backbones) if writes else render_looks_only()
+        return *(await jobs_view(watching)), form_now
 
     async def start(watching: str | None, event: gr.EventData) -> tuple[Any, ...]:
         try:
@@ -266,6 +268,12 @@ def render_form(datasets: list[dict[str, Any]], backbones: list[dict[str, Any]])
         + '<button class="button button-primary button-wide" type="submit" id="train-start">Start training</button>'
         + "</form>"
     )
+
+
+def render_looks_only() -> str:
+    """What stands in the form's place for an account that starts no training."""
+    head = "<h2>Training is not open to your account</h2>"
+    return f'<section class="card">{head}<p>{escape(sharing.LOOKS_ONLY)}</p></section>'
 
 
 def _backbone_field(backbones: list[dict[str, Any]]) -> str:

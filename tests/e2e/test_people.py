@@ -21,7 +21,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
         with httpx.Client(base_url=f"{address}/api/v1", timeout=300, trust_env=False, headers=origin) as http:
             http.post("/session", json={"name": ADMIN, "password": PASSWORD}).raise_for_status()
             http.post("/datasets/demo").raise_for_status()
-            for name, role in (("Ben", "member"), ("Vera", "viewer")):
+            for name, role in (("Ben", "member"), ("Vera", "viewer"), ("Wanda", "viewer")):
                 http.post("/accounts", json={"name": name, "password": PASSWORD, "role": role}).raise_for_status()
         yield address
 
@@ -158,6 +158,48 @@ def test_an_admin_makes_changes_and_disables_accounts_and_sees_what_was_done(stu
     assert "change_account" in text and "create_account" in text
     page.reload()
     expect(page.locator("#account-audit")).to_contain_text("Change account")
+
+
+def test_an_account_that_only_looks_is_offered_nothing_that_would_be_refused(
+    browser: Browser, studio: Studio, watch: Watch
+) -> None:
+    page = studio.page
+    sign_in(page, studio.base, ADMIN)
+    expect(page.locator("#data-upload")).to_be_visible()
+    page.get_by_role("button", name=f"Share {DEMO}").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("With").select_option(label="Wanda")
+    dialog.get_by_role("button", name="Share").click()
+    expect(dialog.get_by_role("listitem")).to_contain_text("Wanda may look and train")
+    other = Studio(browser, studio.base, watch)
+    sign_in(other.page, studio.base, "Wanda")
+    expect(other.page.locator("#data-list")).to_contain_text(DEMO)
+    expect(other.page.locator("#data-images .lightbox img").first).to_be_visible()
+    expect(other.page.locator("#data-upload")).to_be_hidden()
+    expect(other.page.get_by_role("link", name="Train on these images")).to_have_count(0)
+    expect(other.page.get_by_role("button", name="Change where labels come from")).to_have_count(0)
+    other.go("train")
+    expect(other.page.locator("#train-form")).to_contain_text("Training is not open to your account")
+    expect(other.page.get_by_role("button", name="Start training")).to_have_count(0)
+    other.go("models")
+    expect(other.page.locator("#models-bring-in")).to_be_hidden()
+    other.context.close()
+    dialog.get_by_role("button", name="Take back from Wanda").click()
+    expect(dialog).to_contain_text("shared with nobody")
+
+
+@pytest.mark.parametrize("width", [360, 500, 640, 800])
+def test_the_header_holds_all_it_offers_in_a_narrow_window(studio: Studio, width: int) -> None:
+    page = studio.page
+    sign_in(page, studio.base, ADMIN)
+    page.set_viewport_size({"width": width, "height": 900})
+    for offered in (
+        page.get_by_role("link", name="Models"), page.locator("#studio-header .person"),
+        page.get_by_role("button", name="Sign out"), page.get_by_role("button", name="Light or dark"),
+    ):  # fmt: skip
+        box = offered.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["width"] > 0
+        assert box["x"] + box["width"] <= width, f"{offered} ends at {box['x'] + box['width']:.0f} px of {width}"
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (800, "dark")])
