@@ -24,6 +24,7 @@ _LAYOUTS = (
     "Put the images into one folder per class, or into train, val and test folders over class folders, "
     "or add a labels.csv with the columns file and label."
 )
+_SHOWN_REASONS = 3
 
 
 def read_catalogue(source: Source, labels: Path | str | None = None, mapping: Mapping | None = None) -> Catalogue:
@@ -81,10 +82,11 @@ def _from_mapping(
     passed_over = [PassedOver(reading.file, reading.reason) for reading in readings if reading.reason is not None]
     passed_over += [PassedOver(name, reason) for name, reason in reader.left_aside()]
     if reader.images and not used:
-        reason, count = Counter(entry.reason for entry in passed_over).most_common(1)[0]
+        reasons = Counter(entry.reason for entry in passed_over).most_common(_SHOWN_REASONS)
+        told = "; ".join(f"{count:,} times: {reason}" for reason, count in reasons)
         raise InputError(
             "No image gets a label in this way",
-            seen=f"{len(reader):,} images; {count:,} times: {reason}",
+            seen=f"{len(reader):,} images; {told}",
             remedy="Say in another way where the labels come from.",
             code="mapping-nothing",
         )

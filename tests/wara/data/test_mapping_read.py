@@ -61,6 +61,14 @@ def test_files_of_one_name_in_two_folders_are_told_as_such_where_the_table_names
     assert _reasons(found) == {"a/1.jpg": alike, "b/1.jpg": alike, "3": "named in the table, but not in the data"}
 
 
+def test_where_no_image_gets_a_label_every_reason_is_told_and_not_the_most_frequent_alone(folder):
+    root = folder({"a/1.jpg": None, "b/1.jpg": None, "a/2.jpg": None, "a/3.jpg": None, "a/4.jpg": None,
+                   "t.csv": "f,l\n1,x\n"})  # fmt: skip
+    seen = str(_refusal(root, source="table", table="t.csv", columns={"file": "f", "label": "l"}).seen)
+    assert "3 times: not named in the table" in seen
+    assert "2 times: other files have its name" in seen
+
+
 def test_masks_are_no_images_whichever_folder_names_the_class(folder):
     root = folder(["x/ill/1.png", "x/ill/1_mask.png", "y/well/2.png"])
     found = _read(root, depth=2)
