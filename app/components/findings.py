@@ -14,7 +14,7 @@ TITLES = {
     "near-copies": "Nearly equal images",
     "text": "Text in the picture",
     "drift": "Sides that differ",
-    "small-classes": "Few patients in a class",
+    "small-classes": "Small classes",
     "unreadable": "Files that were not used",
 }
 SEVERITIES = {"serious": "Serious", "warning": "Warning", "note": "Note"}

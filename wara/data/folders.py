@@ -1,4 +1,4 @@
-"""Class folders, and train, val and test folders over them: what the names of folders say of the images in them."""
+"""Class folders, and train, val and test folders over or in them: what the names of folders say of the images."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
             passed_over.append(PassedOver(name, not_an_image(name)))
     masks = drawn_masks("/".join(parts) for parts in images)
     by_split = _has_split_folders(images)
+    in_classes = not by_split and _has_splits_in_classes([parts for parts in images if "/".join(parts) not in masks])
     items = []
     for parts in images:
         name = "/".join(parts)
@@ -41,9 +42,10 @@ def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver
             passed_over.append(PassedOver(name, "not inside a class folder"))
         else:
             label = parts[1] if by_split else parts[0]
+            split = split_of(parts[1]) if in_classes else split
             # A Mac writes letters apart from their accents: the same class from there is the same.
             items.append(Item(name, unicodedata.normalize("NFC", label.strip()), None, split))
-    return ("split-folders" if by_split else "class-folders"), items, passed_over
+    return ("split-folders" if by_split or in_classes else "class-folders"), items, passed_over
 
 
 def _has_split_folders(images: list[list[str]]) -> bool:
@@ -58,6 +60,13 @@ def _has_split_folders(images: list[list[str]]) -> bool:
     in_words = any(split_of(top) == "train" and top.strip().casefold() != "tr" for top in tops)
     all_sides = None not in splits
     return (over_classes and (all_sides or in_words)) or (len(splits) > 1 and all_sides and in_words)
+
+
+def _has_splits_in_classes(images: list[list[str]]) -> bool:
+    """Whether every class folder is parted into sides, ``class/train/image``: else a folder in it is just a folder."""
+    words = {parts[1] if len(parts) > 2 else "" for parts in images if len(parts) > 1}
+    sides = {split_of(word) for word in words}
+    return None not in sides and {"train"} < sides
 
 
 def not_an_image(name: str) -> str:

@@ -12,13 +12,14 @@ from wara.data.findings import NOTE, Finding, find
 from wara.data.fixes import knows_patients
 from wara.data.folders import UNUSED_TABLE
 from wara.data.items import OF_ONE_FILE, Catalogue, Item
-from wara.data.words import SIDE_NAMES, SPLITS, number
+from wara.data.words import SIDE_NAMES, SPLITS, may_mean_unknown, number
 
 _SMALL_CLASS = 20
 _IMBALANCE = 10
 _TINY = 64
 _SHOWN_FILES = 5
 _SHOWN_COPIES = 100
+_SHOWN_NAMES = 8
 
 
 # Findings that an older warning of the same report does not tell already.
@@ -232,15 +233,27 @@ def _leak_warnings(report: dict[str, Any]) -> list[str]:
 def _class_warnings(catalogue: Catalogue, report: dict[str, Any]) -> list[str]:
     found = []
     counts = {entry["name"]: entry["count"] for entry in report["classes"]}
-    for name, count in counts.items():
-        if count < _SMALL_CLASS:
-            found.append(f"The class '{name}' has only {number(count, 'image')}: its results will be very uncertain.")
+    small = {name: count for name, count in counts.items() if count < _SMALL_CLASS}
+    if len(small) == 1:
+        [(name, count)] = small.items()
+        found.append(f"The class '{name}' has only {number(count, 'image')}: its results will be very uncertain.")
+    elif small:
+        told = _named([f"'{name}' ({count:,})" for name, count in sorted(small.items(), key=lambda entry: entry[1])])
+        found.append(
+            f"{len(small):,} classes have fewer than {_SMALL_CLASS} images; their results will be very uncertain: "
+            f"{told}."
+        )
     least, most = min(counts.values(), default=0), max(counts.values(), default=0)
     if least and most >= _IMBALANCE * least:
         rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         found.append(
             f"The classes are very unequal: '{common}' has {most / least:.0f} times as many images as '{rare}'. "
             "Balance the classes in training, and read balanced accuracy rather than accuracy."
+        )
+    if unknown := [f"'{name}'" for name in catalogue.classes if may_mean_unknown(name)]:
+        found.append(
+            f"{_named(unknown)} may stand for a label that is not known, and {'is' if len(unknown) == 1 else 'are'} "
+            "taken as a class. If it is none, leave it out where you say where the classes are."
         )
     folded: dict[str, list[str]] = defaultdict(list)
     for name in catalogue.classes:
@@ -260,9 +273,21 @@ def _looks_like(name: str) -> str:
 
 
 def _side_warnings(report: dict[str, Any]) -> list[str]:
-    return [
-        f"The class '{name}' has no image in the {SIDE_NAMES[side]} part: it cannot be judged there."
-        for side, facts in report["splits"].items()
-        for name, count in facts["classes"].items()
-        if count == 0
-    ]
+    found = []
+    for side, facts in report["splits"].items():
+        absent, part = [f"'{name}'" for name, count in facts["classes"].items() if count == 0], SIDE_NAMES[side]
+        if len(absent) == 1:
+            found.append(f"The class {absent[0]} has no image in the {part} part: it cannot be judged there.")
+        elif absent:
+            found.append(
+                f"{len(absent):,} classes have no image in the {part} part, so they cannot be judged there: "
+                f"{_named(absent)}."
+            )
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return names as a list to read, of which the first are told where there are many."""
+    told = names[:_SHOWN_NAMES]
+    more = len(names) - len(told)
+    return ", ".join(told) + (f" and {more:,} more" if more else "")

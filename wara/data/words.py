@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 SPLITS = ("train", "val", "test")
@@ -23,6 +24,12 @@ _NOUNS = ("set", "data", "dataset", "images", "imgs", "split")
 _SHORT = frozenset(("tr", "dev", "tst"))
 _CANONICAL = {word: split for split, words in _WORDS.items() for word in words}
 
+# What tables write where a label is not known: -1 for an uncertain finding (CheXpert), "nan" for an empty cell.
+_UNKNOWN = frozenset((
+    "?", "-", "--", "-1", "na", "n/a", "nan", "null", "unk", "unknown", "uncertain", "undefined", "indeterminate",
+    "unbekannt", "unklar", "inconnu", "desconocido", "sconosciuto", "desconhecido",
+))  # fmt: skip
+
 
 def split_of(word: str) -> str | None:
     """Return "train", "val" or "test" for a word as people write it ("valid_", "Test Data", "Training"), else None."""
@@ -36,6 +43,11 @@ def split_of(word: str) -> str | None:
 def is_split_word(word: str) -> bool:
     """Whether a word names a side of a split."""
     return split_of(word) is not None
+
+
+def may_mean_unknown(label: str) -> bool:
+    """Whether a label reads like a sign for one that is not known: "-1.0", "nan", "Uncertain"."""
+    return re.sub(r"\.0*$", "", label.strip().casefold()) in _UNKNOWN
 
 
 def number(count: int, noun: str) -> str:

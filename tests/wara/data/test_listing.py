@@ -47,6 +47,24 @@ def test_sides_are_found_inside_a_wrapping_folder_and_alone(folder):
     assert _read(folder(["train/a/1.png", "train/b/2.png"], "two")).counts() == {"train": {"a": 1, "b": 1}}
 
 
+def test_sides_in_every_class_folder_give_the_split(folder):
+    files = [f"{name}/{side}/{side}{name}.png" for name in ("nevus", "naevus") for side in ("Train", "test")]
+    catalogue = _read(folder(files))
+    assert (catalogue.layout, catalogue.classes) == ("split-folders", ("naevus", "nevus"))
+    assert catalogue.counts() == {side: {"naevus": 1, "nevus": 1} for side in ("train", "test")}
+
+
+@pytest.mark.parametrize("other", ["a/3.png", "a/left/3.png", "c/left/3.png"])
+def test_sides_in_some_class_folders_alone_are_folders(folder, other):
+    catalogue = _read(folder(["a/train/1.png", "b/train/2.png", "b/test/2.png", other]))
+    assert catalogue.layout == "class-folders"
+    assert all(item.split is None for item in catalogue.items)
+
+
+def test_one_side_in_all_class_folders_is_a_folder(folder):
+    assert _read(folder(["a/train/1.png", "b/train/2.png"])).layout == "class-folders"
+
+
 def test_a_class_that_is_called_test_is_a_class(folder):
     catalogue = _read(folder(["control/1.png", "test/2.png"]))
     assert (catalogue.layout, catalogue.classes) == ("class-folders", ("control", "test"))

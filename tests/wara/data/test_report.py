@@ -119,6 +119,28 @@ def test_small_and_unequal_classes_and_twin_names_are_warned_of():
     assert any("'Normal' and 'normal' differ only in capitals:" in warning for warning in warnings)
 
 
+def test_many_small_classes_are_one_warning_that_names_the_smallest_of_them():
+    items = [Item(f"{name}{n}.png", f"c{name}", None) for name in range(10, 40) for n in range(name - 8)]
+    [told] = [warning for warning in data_report(_catalogue(items))["warnings"] if "very uncertain" in warning]
+    assert told.startswith("18 classes have fewer than 20 images; ")
+    assert told.endswith("'c10' (2), 'c11' (3), 'c12' (4), 'c13' (5), 'c14' (6), 'c15' (7), 'c16' (8), 'c17' (9) "
+                         "and 10 more.")  # fmt: skip
+
+
+def test_many_classes_missing_from_a_side_are_one_warning(items):
+    more = [Item(f"{n}.png", f"c{n}", f"q{n}", split="train") for n in range(3)]
+    catalogue = _catalogue([replace(item, split="test") for item in items] + more)
+    warnings = data_report(catalogue, [item.split or "" for item in catalogue.items])["warnings"]
+    assert "3 classes have no image in the test part, so they cannot be judged there: 'c0', 'c1', 'c2'." in warnings
+
+
+@pytest.mark.parametrize("sign", ["-1.0", "-1", "nan", "Unknown", "?", "NA "])
+def test_a_label_that_reads_like_a_sign_for_none_is_told(sign):
+    items = [Item(f"{n}.png", label, None) for n, label in enumerate(["1.0", "0.0", "None", "-10", sign] * 30)]
+    [told] = [warning for warning in data_report(_catalogue(items))["warnings"] if "not known, and" in warning]
+    assert told.startswith(f"'{sign}' may stand for a label that is not known, and is taken as a class.")
+
+
 def test_all_classes_whose_names_look_alike_are_named():
     names = ["No finding", "No  finding", "NO FINDING", "No\u200b finding", "edema"]
     warnings = data_report(_catalogue([Item(f"{name}.png", name, None) for name in names]))["warnings"]
