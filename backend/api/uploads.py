@@ -108,6 +108,8 @@ async def create_upload(request: Request, uploads: UploadsDep) -> Response:
     finds the upload again, ``total`` the bytes of all that is to come, ``age_band`` what may be kept of the patients,
     as in ``POST /datasets``.
     """
+    if "upload-concat" in request.headers:
+        raise _in_parts(request)
     if "upload-length" not in request.headers:
         raise _no_length(request)
     length = protocol.read_number(request.headers, "Upload-Length")
@@ -209,6 +211,16 @@ def _no_length(request: Request) -> RequestRefused:
         seen="Upload-Defer-Length" if deferred else "no Upload-Length",
         remedy="Send the header Upload-Length with the number of bytes; a length told later is not taken.",
         code="upload-length-missing",
+    )
+
+
+def _in_parts(request: Request) -> RequestRefused:
+    return RequestRefused(
+        400,
+        "Uploads in parts that are joined afterwards are not taken",
+        seen=f"Upload-Concat: {request.headers['upload-concat'][:60]}",
+        remedy="Send each file, or pack of files, as one upload, without Upload-Concat.",
+        code="upload-concat",
     )
 
 

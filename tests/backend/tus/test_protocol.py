@@ -115,6 +115,7 @@ def test_headers_that_cannot_be_used_are_named(sender: Sender, headers: dict[str
     [
         ({}, "upload-length-missing"),
         ({"Upload-Defer-Length": "1"}, "upload-length-missing"),
+        ({"Upload-Length": "4", "Upload-Concat": "partial"}, "upload-concat"),
         ({"Upload-Length": "many"}, "upload-header-invalid"),
         ({"Upload-Length": "5", "Upload-Metadata": "dataset §"}, "upload-header-invalid"),
     ],
