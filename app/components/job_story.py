@@ -63,4 +63,5 @@ def render_story(job: dict[str, Any]) -> str:
     )
     usual = {"queued", "started", "succeeded", "failed", "cancel-asked", "cancelled"}
     opened = "" if all(each["code"] in usual for each in happenings) else " open"
-    return f'<details class="fold story"{opened}><summary>What happened</summary><ol>{rows}</ol></details>'
+    fold = f'<details class="fold story" data-fold="{escape(job["id"])}"{opened}>'
+    return f"{fold}<summary>What happened</summary><ol>{rows}</ol></details>"

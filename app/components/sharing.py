@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.components.html import escape
+from app.components.html import empty, escape
 
 LOOKS_ONLY = (
     "Your account sees and classifies with what others share with it; it sends no images and trains nothing. "
@@ -12,9 +12,22 @@ LOOKS_ONLY = (
 )
 
 
+NO_MODEL = (
+    "You classify with models that others share with you. Ask whoever trained one to share it on the page Models; "
+    "an admin can give your account another role."
+)
+
+
 def may_write(me: dict[str, Any]) -> bool:
     """Whether the person who looks may send images and train; always on a server without accounts."""
     return me.get("id") is None or "write" in me["scopes"]
+
+
+def render_no_model(me: dict[str, Any], title: str, sentence: str, *, mark: str) -> str:
+    """An empty state for want of a model: the way to Train, or what an account that trains nothing can do."""
+    if not may_write(me):
+        return empty("No model is shared with you yet", NO_MODEL, mark=mark)
+    return empty(title, sentence, page="train", action="Go to Train", mark=mark)
 
 
 def may_delete(item: dict[str, Any]) -> bool:

@@ -8,10 +8,10 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem, browser_url
 from app.components import format as words
-from app.components import forms
+from app.components import forms, sharing
 from app.components.classified import WITH_ADAPTER
 from app.components.events import listen
-from app.components.html import alert, empty, escape, icon, next_step, page_head, panel
+from app.components.html import alert, escape, icon, next_step, page_head, panel
 from app.pages.classify import model_words
 
 READ_ENERGY = "The columns run from the coarse layout of the picture on the left to its finest edges on the right."
@@ -30,7 +30,7 @@ def build(backend: Backend) -> dict[str, Any]:
         try:
             models = [model for model in await backend.models() if model["method"] in WITH_ADAPTER]
             if not models:
-                return "", _nothing(), {}
+                return "", _nothing(await backend.me()), {}
             known = {model["id"]: model for model in models}
             model = known.get(values.get("model", ""), models[0])
             energy = await backend.subband_energy(model["id"])
@@ -78,9 +78,9 @@ async def _by_class(backend: Backend, model: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _nothing() -> str:
+def _nothing(me: dict[str, Any]) -> str:
     sentence = "The plots are made at the end of every training by WaRA, Tiny-WaRA or LoRA."
-    return empty("No model to look into yet", sentence, page="train", action="Go to Train", mark="analyse")
+    return sharing.render_no_model(me, "No model to look into yet", sentence, mark="analyse")
 
 
 def settle(

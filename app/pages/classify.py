@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
-from app.components import forms
+from app.components import forms, sharing
 from app.components.classified import OPEN_STATES, PAGE, render_earlier, render_results
 from app.components.events import listen
 from app.components.html import alert, empty, escape, icon, page_head, panel
@@ -67,11 +67,12 @@ def build(backend: Backend) -> dict[str, Any]:
             known = await backend.demo()
             datasets = await backend.datasets()
             batches = await backend.batches()
+            me = await backend.me()
         except BackendProblem as problem:
             return alert(problem.sentence), gr.skip(), "", "", ""
         if not models:
             sentence = "A model comes out of every finished training."
-            first = empty("Train a model first", sentence, page="train", action="Go to Train", mark="train")
+            first = sharing.render_no_model(me, "Train a model first", sentence, mark="train")
             return NONE_YET, first, "", "", render_earlier(batches)
         offered = render_demo(models, known)
         return render_picker(models), gr.skip(), offered, render_here(datasets), render_earlier(batches)

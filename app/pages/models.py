@@ -14,7 +14,7 @@ from app.components import format as words
 from app.components.charts import whisker
 from app.components.events import listen
 from app.components.exports import render_exports
-from app.components.html import alert, button, empty, escape, icon, page_head, panel, stacked, table
+from app.components.html import alert, button, escape, icon, page_head, panel, stacked, table
 from app.components.job import backbone_name
 from app.components.results import (
     render_calibration,
@@ -71,7 +71,7 @@ def build(backend: Backend) -> dict[str, Any]:
 
     async def show() -> dict[Any, Any]:
         try:
-            return {listing: render_models(await backend.models())}
+            return {listing: render_models(await backend.models(), await backend.me())}
         except BackendProblem as problem:
             return {listing: alert(problem.sentence)}
 
@@ -240,11 +240,11 @@ def render_arrival() -> str:
     )
 
 
-def render_models(models: list[dict[str, Any]]) -> str:
+def render_models(models: list[dict[str, Any]], me: dict[str, Any]) -> str:
     """The comparison of all models."""
     if not models:
         sentence = "Every finished training leaves its model here, with its test result and its card."
-        return empty("No models yet", sentence, page="train", action="Go to Train", mark="models")
+        return sharing.render_no_model(me, "No models yet", sentence, mark="models")
     lows = [_test(model, "auroc").get("low") for model in models]
     start = min([0.5, *(low for low in lows if low is not None)])
     start = 0.5 if start >= 0.5 else 0.0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# Who looks, on a server without accounts and on one with them.
+ALONE: dict[str, Any] = {"id": None, "name": None, "role": None, "scopes": ["read", "write", "admin"]}
+LOOKER: dict[str, Any] = {"id": "u1", "name": "Vera", "role": "viewer", "scopes": ["read"]}
 METRIC: dict[str, Any] = {"value": 0.9634, "low": 0.948, "high": 0.976}
 
 

@@ -13,6 +13,7 @@ from app.components.job import render_job
 from app.index import IndexPage
 from app.pages import analyse, classify, data, models, train
 from app.ui import render_header
+from tests.app.support import ALONE
 
 HOSTILE = "<script>alert('x')</script>\"&${a}"
 
@@ -109,7 +110,7 @@ def everything() -> dict[str, str]:
         "picker": classify.render_picker([model()]),
         "choice": analyse.render_choice([model()], values, energy, spectrum),
         "figures": analyse.render_figures(values, {"m1": model()}, energy, spectrum, (HOSTILE, HOSTILE)),
-        "models": models.render_models([model(), model(id="m2", pretrained=False)]),
+        "models": models.render_models([model(), model(id="m2", pretrained=False)], ALONE),
         "card": models.render_card_head("m1", HOSTILE),
         "header": render_header({"device": {"name": HOSTILE}, "disk_free_mb": 5000}, [job()]),
     }
@@ -285,9 +286,10 @@ def test_a_paused_training_says_why_and_can_go_on_or_be_stopped() -> None:
 def test_what_happened_is_told_and_open_when_something_unusual_did() -> None:
     usual = [happening("queued", "Put into the queue"), happening("started", "Started on " + HOSTILE)]
     html = render_job(job(happenings=usual))
-    assert "What happened" in html and "<details class=\"fold story\">" in html and "<script" not in html
+    assert "<details class=\"fold story\" data-fold=\"j1\">" in html
+    assert "What happened" in html and "<script" not in html
     html = render_job(job(happenings=[*usual, happening("interrupted", "It was interrupted")]))
-    assert "<details class=\"fold story\" open>" in html and "It was interrupted." in html
+    assert "<details class=\"fold story\" data-fold=\"j1\" open>" in html and "It was interrupted." in html
 
 
 def test_the_running_training_is_found_without_having_been_chosen() -> None:
@@ -299,7 +301,7 @@ def test_the_running_training_is_found_without_having_been_chosen() -> None:
 
 
 def test_a_model_is_shown_with_interval_parameters_and_time() -> None:
-    html = models.render_models([model()])
+    html = models.render_models([model()], ALONE)
     for text in ("0.963", "[0.948, 0.976]", "73,812", "12 min", "44 test images"):
         assert text in html
 
@@ -307,7 +309,7 @@ def test_a_model_is_shown_with_interval_parameters_and_time() -> None:
 def test_metrics_that_are_not_defined_are_a_dash() -> None:
     undefined = {"value": None, "low": None, "high": None, "note": "One class only."}
     metrics = {"test": {"auroc": undefined, "balanced_accuracy": undefined, "n_images": 3}}
-    assert "–" in models.render_models([model(metrics=metrics)])
+    assert "–" in models.render_models([model(metrics=metrics)], ALONE)
     assert "One class only." in render_job(job(state="succeeded"), model(metrics=metrics))
 
 

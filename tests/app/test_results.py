@@ -9,7 +9,7 @@ from app.components import comparison, confusion, exports, operating, results
 from app.components.curves import Curve, Mark, unit_chart
 from app.components.html import escape
 from app.pages.models import render_models
-from tests.app.support import METRIC, evaluation
+from tests.app.support import ALONE, METRIC, evaluation
 from tests.app.test_pages import HOSTILE, model
 from wara.training.methods import PEFT_METHODS
 
@@ -176,9 +176,9 @@ def test_only_two_to_six_models_are_compared() -> None:
 
 
 def test_a_list_of_one_model_offers_no_comparison_but_its_results() -> None:
-    one = render_models([model()])
+    one = render_models([model()], ALONE)
     assert 'data-part="compare"' not in one and 'data-action="results"' in one
-    assert 'data-part="compare"' in render_models([model(), model(id="m2")])
+    assert 'data-part="compare"' in render_models([model(), model(id="m2")], ALONE)
 
 
 def test_a_share_stands_where_it_belongs_on_both_axes() -> None:

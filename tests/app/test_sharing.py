@@ -5,7 +5,8 @@ import pytest
 from app.components import mapping, operating, sharing
 from app.components.findings import render_decisions, render_findings
 from app.pages.data import render_dataset
-from tests.app.support import evaluation
+from app.pages.models import render_models
+from tests.app.support import ALONE, LOOKER, evaluation
 from tests.app.test_pages import dataset, report
 
 IMAGES = {"items": [], "total": 0}
@@ -43,3 +44,9 @@ def test_an_operating_point_of_somebody_else_is_tried_and_not_put_to_use(point: 
 def test_an_account_writes_by_its_role_and_everybody_does_without_accounts() -> None:
     assert sharing.may_write({"id": None, "scopes": []}) and sharing.may_write({"id": "u", "scopes": ["read", "write"]})
     assert not sharing.may_write({"id": "u", "scopes": ["predict", "read"]})
+
+
+def test_who_trains_nothing_is_not_sent_to_train_for_want_of_a_model() -> None:
+    looks = render_models([], LOOKER)
+    assert 'href="#train"' not in looks and "No model is shared with you yet" in looks
+    assert 'href="#train"' in render_models([], ALONE) and "No models yet" in render_models([], ALONE)

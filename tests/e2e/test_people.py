@@ -183,6 +183,10 @@ def test_an_account_that_only_looks_is_offered_nothing_that_would_be_refused(
     expect(other.page.get_by_role("button", name="Start training")).to_have_count(0)
     other.go("models")
     expect(other.page.locator("#models-bring-in")).to_be_hidden()
+    for place in ("classify", "analyse", "models"):
+        other.go(place)
+        expect(other.page.locator(f"#page-{place}")).to_contain_text("No model is shared with you yet")
+        expect(other.page.locator(f"#page-{place}").get_by_role("link", name="Go to Train")).to_have_count(0)
     other.context.close()
     dialog.get_by_role("button", name="Take back from Wanda").click()
     expect(dialog).to_contain_text("shared with nobody")
