@@ -2,7 +2,7 @@
 // Images stay in the browser and the model's memory. Python renders the results; see app/pages/classify.py.
 (() => {
   "use strict";
-  const { Problem, send, meter, wanted, dropZone, count, megabytes, plural } = window.studio.tools;
+  const { Problem, send, meter, wanted, dropZone, zipOf, count, megabytes, plural } = window.studio.tools;
   const CURRENT = "wara-batch";
   const MOST_FILES = 64, MOST_BYTES = 64e6; // of one request
   const ASKED_MS = 1500; // about how long a request may take, so that progress is seen
@@ -58,7 +58,7 @@
 
     async function run(work) {
       if (control) return;
-      if (!model()) { line.fail("There is no model yet. Train one first, on the page Train."); return; }
+      if (!model()) { line.fail("There is no model here to classify with. What to do about it stands on this page."); return; }
       control = new AbortController();
       element.firstElementChild.setAttribute("aria-busy", "true");
       let batch = null;
@@ -90,7 +90,7 @@
       return { batch, places: list.map((_, number) => ({ number, done: false })) };
     }
 
-    const sendFiles = (chosen) => run(async (signal, begun) => {
+    const sendFiles = async (chosen, signal, begun) => {
       const kept = chosen.filter((item) => wanted(item.path));
       if (!kept.length) throw new Problem("No image was chosen. Choose one or more images, or a folder of them.");
       // A folder comes in no order; images that were chosen one by one stay as they were chosen.
@@ -116,7 +116,7 @@
         else if (spent < ASKED_MS) most = Math.min(MOST_FILES, most * 2);
         if (due.length) tell(now);
       }
-    });
+    };
     async function sendSome(batch, some, signal) {
       for (;;) {
         const body = new FormData();
@@ -146,7 +146,7 @@
         if (signal.aborted) return;
       }
     }
-    const sendZip = (file) => run(async (signal, begun) => {
+    const sendZip = async (file, signal, begun) => {
       holdFiles([]);
       const body = new FormData();
       body.append("files", file, "images.zip");
@@ -156,7 +156,7 @@
       });
       begun(batch);
       await watch(batch, signal);
-    });
+    };
     classifyDataset = (id) => run(async (signal, begun) => {
       holdFiles([]);
       const batch = await asJson(`/models/${encodeURIComponent(model())}/batches`, { dataset_id: id });
@@ -175,10 +175,11 @@
       else await tellEnd(batch.id);
     };
 
-    function take(found) {
-      if (found.length === 1 && /\.zip$/i.test(found[0].path)) sendZip(found[0].file);
-      else sendFiles(found);
-    }
+    const take = (given) => run(async (signal, begun) => {
+      const found = await given;
+      const zip = zipOf(found);
+      await (zip ? sendZip(zip.file, signal, begun) : sendFiles(found, signal, begun));
+    });
     const chosen = (change) => take([...change.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
     for (const name of ["images", "folder", "zip"]) part(name).addEventListener("change", (change) => { if (change.target.files.length) chosen(change); });
     dropZone(part("zone"), take);

@@ -62,8 +62,11 @@
   }
 
   function bringIn(element, trigger, event) {
-    element.addEventListener("click", async (click) => {
-      if (!click.target.closest("[data-part=bring-in]")) return;
+    element.addEventListener("click", (click) => {
+      const button = click.target.closest("[data-part=bring-in]");
+      if (button) window.studio.tools.once(button, bring);
+    });
+    async function bring() {
       const { Problem, send, meter, megabytes, count } = window.studio.tools;
       const line = meter(element.querySelector("[data-part=meter]"));
       const file = element.querySelector("[data-part=model-file]").files[0];
@@ -80,7 +83,7 @@
       } catch (error) {
         line.fail(error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.");
       }
-    });
+    }
   }
 
   Object.assign(window.studio, { exports, bringIn });

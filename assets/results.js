@@ -19,13 +19,21 @@
     for (const line of document.querySelectorAll(".models-wait")) line.remove();
   }
 
-  // The check boxes of the list go with the button that compares.
+  // The check boxes of the list go with the button that compares. Python renders the list in place: of itself a check
+  // mark would stay in its row while another model comes to stand there.
   function compare(element, trigger, event) {
+    const picked = new Set();
+    const boxes = () => [...element.querySelectorAll("input[name=compare]")];
+    element.addEventListener("change", ({ target }) => {
+      if (target.name === "compare") picked[target.checked ? "add" : "delete"](target.value);
+    });
+    const keep = () => { for (const box of boxes()) box.checked = picked.has(box.value); };
+    new MutationObserver(keep).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["value"] });
     element.addEventListener("click", (click) => {
       if (click.target.closest("[data-action=results]")) wait(element, "Measuring the test images");
       if (!click.target.closest("[data-part=compare]")) return;
       wait(element, "Measuring the models on the same test images");
-      const ids = [...element.querySelectorAll("input[name=compare]:checked")].map((box) => box.value);
+      const ids = boxes().filter((box) => box.checked).map((box) => box.value);
       trigger(event, { action: "compare", ids });
     });
   }

@@ -33,8 +33,9 @@
     document.body.dataset.page = page;
     document.title = `${page[0].toUpperCase()}${page.slice(1)} · WaRA Studio`;
     for (const link of document.querySelectorAll("#studio-header nav a")) {
-      if (link.hash === "#" + page) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      // Writing the same value again would count as a change, and call this again without end.
+      if (link.hash !== "#" + page) link.removeAttribute("aria-current");
+      else if (link.getAttribute("aria-current") !== "page") link.setAttribute("aria-current", "page");
     }
     if (moveFocus) {
       window.scrollTo(0, 0);
@@ -122,8 +123,55 @@
     }
   }
 
+  // ---- what a person left so, though Python renders its part anew --------------------------------------
+  function folds(element) {
+    const left = new Map();
+    const key = (fold) => fold.dataset.fold || fold.id;
+    element.addEventListener("click", (click) => {
+      const fold = click.target.closest("summary")?.parentElement;
+      if (fold && key(fold)) left.set(key(fold), !fold.open);
+    });
+    const keep = () => {
+      for (const fold of element.querySelectorAll("details")) {
+        const open = left.get(key(fold)) ?? fold.open;
+        if (fold.open !== open) fold.open = open;
+      }
+    };
+    new MutationObserver(keep).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["open", "id", "data-fold"] });
+  }
+
+  // A table that is wider than its place is a stop of the Tab key, so that the arrow keys can move it.
+  let looking = 0;
+  function reach() {
+    looking = 0;
+    for (const box of document.querySelectorAll(".table-wrap")) {
+      const wide = box.scrollWidth > box.clientWidth + 1;
+      if (wide === box.hasAttribute("tabindex")) continue;
+      if (!wide) { for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name); continue; }
+      box.setAttribute("aria-label", box.querySelector("caption")?.textContent || "Table");
+      box.setAttribute("role", "region");
+      box.setAttribute("tabindex", "0");
+    }
+  }
+  const reachSoon = () => { looking ||= requestAnimationFrame(reach); };
+  window.addEventListener("resize", reachSoon);
+  document.addEventListener("DOMContentLoaded", () => {
+    new MutationObserver(reachSoon).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ["tabindex", "data-page", "open"] });
+  });
+
+  // What is chosen in a long list is shown elsewhere on the page: it comes into view where it is out of it.
+  const SHOWN_IN = { select: "data-detail", watch: "train-job" };
+  function bringIntoView(place) {
+    const { top } = place.getBoundingClientRect();
+    if (top >= 0 && top < 0.6 * window.innerHeight) return;
+    place.tabIndex = -1;
+    place.focus({ preventScroll: true });
+    place.scrollIntoView({ block: "start" });
+  }
+
   // ---- buttons of Python's HTML --------------------------------------------------------------------
   function actions(element, trigger, event) {
+    folds(element);
     element.addEventListener("click", async (click) => {
       const target = click.target.closest("[data-action]");
       if (!target || target.disabled) return;
@@ -131,7 +179,21 @@
       if (question && !(await ask(question, confirmLabel || "Delete"))) return;
       if (data.action === "delete") holdImages(data.id);
       trigger(event, data);
+      const place = document.getElementById(SHOWN_IN[data.action]);
+      if (place) bringIntoView(place);
     });
+  }
+
+  // A button that sends something, pressed once more while that is under way, does not send it twice.
+  const busy = new WeakSet();
+  async function once(button, task) {
+    if (busy.has(button)) return;
+    busy.add(button);
+    button.setAttribute("aria-busy", "true");
+    try { await task(); } finally {
+      busy.delete(button);
+      button.removeAttribute("aria-busy");
+    }
   }
 
   // A link may wish a choice for a form of another page: data-wish="form:field=value".
@@ -148,6 +210,7 @@
   // ---- forms ---------------------------------------------------------------------------------------
   // Python re-renders a form by changing attributes in place, so what a person chose is kept by value here.
   function form(element, trigger, { changed, settled, submitted, typed } = {}) {
+    folds(element);
     const chosen = new Map();
     const restore = () => {
       for (const select of element.querySelectorAll("select")) {
@@ -246,8 +309,26 @@
       event.preventDefault();
       depth = 0;
       zone.classList.remove("over");
-      take(await dropped(event));
+      take(dropped(event));
     });
+  }
+  // A file that misses its place would be opened by the browser instead of this page, and what is under way be lost.
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      const files = event.dataTransfer?.types.includes("Files");
+      if (!files || event.defaultPrevented || event.target.closest?.("input[type=file]")) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    });
+  }
+  // The zip that was chosen, or none where files were. Several zips are refused before any of them is sent.
+  function zipOf(found) {
+    const files = found.filter((item) => wanted(item.path));
+    const zips = files.filter((item) => /\.zip$/i.test(item.path));
+    if (zips.length > 1 && zips.length === files.length) {
+      throw new Problem(`Zips are taken one at a time (seen: ${zips.length} zips, such as ${zips[0].path}). Choose one of them, or unpack them into one folder.`);
+    }
+    return files.length === 1 && zips.length === 1 ? zips[0] : null;
   }
   // A progress line: bar, what is happening, how far, how long.
   function meter(box) {
@@ -258,6 +339,7 @@
     return {
       show(fraction, words) {
         box.dataset.state = "busy";
+        alert.textContent = "";
         bar.value = fraction;
         // What was there before, of an upload that goes on, took no time now.
         if (first === null) { first = fraction; started = performance.now(); }
@@ -274,8 +356,11 @@
 
   // ---- page Train: a weights file ------------------------------------------------------------------------
   function weights(element, trigger, event) {
-    element.addEventListener("click", async (click) => {
-      if (!click.target.closest("[data-part=send-weights]")) return;
+    element.addEventListener("click", (click) => {
+      const button = click.target.closest("[data-part=send-weights]");
+      if (button) once(button, add);
+    });
+    async function add() {
       const line = meter(element.querySelector("[data-part=meter]"));
       const name = element.querySelector("[data-part=weights-name]").value.trim();
       const file = element.querySelector("[data-part=weights-file]").files[0];
@@ -293,7 +378,7 @@
       } catch (error) {
         line.fail(error instanceof Problem ? error.message : "The browser could not read this file. Choose it again.");
       }
-    });
+    }
   }
 
   // ---- header ------------------------------------------------------------------------------------------------
@@ -303,11 +388,12 @@
       if (click.target.closest("[data-part=theme]")) toggleTheme();
       if (click.target.closest("[data-part=skip]")) document.querySelector(`#page-${pageNow()} h1`)?.focus();
     });
-    new MutationObserver(() => showPage(false)).observe(element, { childList: true, subtree: true });
+    // Python renders the header in place, and what it does not know of is taken off its elements.
+    new MutationObserver(() => showPage(false)).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["aria-current"] });
     showPage(false);
   }
 
   // Uploads, the covering of text and the page Classify have scripts of their own: upload.js, mask.js, classify.js.
-  const tools = { API, Problem, send, ask, meter, wanted, dropZone, count, megabytes, plural };
+  const tools = { API, Problem, send, ask, meter, once, wanted, dropZone, zipOf, count, megabytes, plural };
   window.studio = { actions, form, weights, header, tools };
 })();

@@ -2,7 +2,7 @@
 // The browser remembers an unfinished upload by a fingerprint of the folder's listing, never by names of files.
 (() => {
   "use strict";
-  const { API, Problem, send, meter, wanted, dropZone, count, megabytes, plural } = window.studio.tools;
+  const { API, Problem, send, meter, wanted, dropZone, zipOf, count, megabytes, plural } = window.studio.tools;
   const CHUNK_BYTES = 8 * 1024 * 1024;
   const PACK_FILES = 1000;
   const LONGEST_PAUSE_S = 20;
@@ -357,10 +357,12 @@
       }
       return sendFiles(files, files[0].path.includes("/") ? files[0].path.split("/")[0] : "", line);
     }
-    function take(found) {
-      const zips = found.filter((item) => /\.zip$/i.test(item.path));
-      if (found.length === 1 && zips.length === 1) run((line) => sendFiles(zips, zips[0].file.name.replace(/\.zip$/i, ""), line));
-      else run((line) => sendFolder(found, line));
+    function take(given) {
+      run(async (line) => {
+        const found = await given;
+        const zip = zipOf(found);
+        return zip ? sendFiles([zip], zip.file.name.replace(/\.zip$/i, ""), line) : sendFolder(found, line);
+      });
     }
 
     // Offers to go on with what an earlier visit did not send to its end.

@@ -16,6 +16,7 @@ from app.components.html import alert, alerts, bar, button, empty, escape, icon,
 
 SHOWN_AT_ONCE = 24
 WORKING = ("receiving", "checking")
+GONE = "The data set that was shown here is no longer here, or no longer shared with you."
 SPLIT_SOURCES = {
     "given": "This split came with the data and is kept.",
     "made": "The split was made here; where patients are known, all images of one stay on one side.",
@@ -92,13 +93,17 @@ def build(backend: Backend) -> dict[str, Any]:
             form, preview = mapping.panels()
     outputs = [listing, detail, ticking, chosen, form, preview]
 
-    async def show(choice: dict[str, Any], note: str = "", *, keep_form: bool = False) -> tuple[Any, ...]:
+    async def show(
+        choice: dict[str, Any], note: str = "", *, keep_form: bool = False, acted: bool = False
+    ) -> tuple[Any, ...]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
             return alert(problem.sentence), "", gr.Timer(active=True), {**choice, "drawn": None}, "", ""
         known = {dataset["id"]: dataset for dataset in datasets}
         if choice["id"] not in known:
+            if acted and choice["id"]:
+                note += alert(GONE, kind="info")
             choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
         working = any(dataset["status"] in WORKING for dataset in datasets)
         dataset = known.get(choice["id"])
@@ -141,12 +146,13 @@ def build(backend: Backend) -> dict[str, Any]:
             case "delete":
                 try:
                     await backend.delete_dataset(str(data.get("id")))
+                    choice = {**choice, "id": None} if choice["id"] == data.get("id") else choice
                 except BackendProblem as problem:
                     note = alert(problem.sentence)
             case "fix" | "undo":
                 note = await _decide(backend, data)
                 choice = {**choice, "offset": 0}
-        return await show(choice, note)
+        return await show(choice, note, acted=True)
 
     async def uploaded(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
         new = (event._data or {}).get("id")
