@@ -37,6 +37,7 @@ def fit_study(
     resume: bool,
     accumulate: int,
     stop: Stop | None,
+    began: float,
 ) -> Fit:
     """Train a model on a study's training images and leave the best epoch's weights in it.
 
@@ -53,6 +54,7 @@ def fit_study(
         resume: go on from the checkpoint, where there is one.
         accumulate: parts that a batch is computed in.
         stop: asked after every step, and every batch of the frozen part, whether to end here.
+        began: when this process began with the run, in seconds of `time.perf_counter`.
 
     Raises:
         Stopped: `stop` said so.
@@ -82,6 +84,7 @@ def fit_study(
             resume=resume,
             accumulate=accumulate,
             stop=stop,
+            began=began,
         )
 
 

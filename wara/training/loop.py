@@ -73,6 +73,7 @@ def fit(
     resume: bool = False,
     accumulate: int = 1,
     stop: Stop | None = None,
+    began: float | None = None,
 ) -> Fit:
     """Train the parameters in `groups` and leave the best epoch's weights in the model.
 
@@ -90,6 +91,8 @@ def fit(
         accumulate: parts that a batch is computed in, one after the other, to need less memory; the gradients add up to
             those of the whole batch.
         stop: asked after every step.
+        began: when this process began with the run, in seconds of `time.perf_counter`; None for now. What it takes from
+            then on, reading included, counts as spent before where the run is resumed.
 
     Raises:
         Stopped: `stop` said so; the checkpoint holds everything up to the last step.
@@ -109,7 +112,7 @@ def fit(
         fitted = Fit(**state["fit"])
         start_epoch = len(fitted.history) + 1
         part = Part.read(state, device)
-    loop_began = time.perf_counter()
+    run_began = time.perf_counter() if began is None else began
     progress = _Progress(emit, recipe.epochs, len(train), len(val), start_epoch, part.seen)
 
     def loss_of(batch: Tensor, some: Tensor, wanted: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ def fit(
         return loss if len(wanted) == len(batch) else loss * _share(wanted, batch, weights)
 
     def keep() -> None:
-        spent = fitted.earlier_seconds + time.perf_counter() - loop_began
+        spent = fitted.earlier_seconds + time.perf_counter() - run_began
         checkpoint.write(
             {
                 "model": trained_state(model),

@@ -118,7 +118,7 @@ def train(
         small = dataclasses.replace(recipe, batch_size=math.ceil(recipe.batch_size / accumulate))
         fitted = fit_study(
             model, backbone, study, recipe, small, out, _own_cache(out), device=device, emit=emit, resume=resume,
-            accumulate=parts, stop=stop,
+            accumulate=parts, stop=stop, began=began,
         )  # fmt: skip
         outputs.write_history(out, fitted.history)
         give_back()

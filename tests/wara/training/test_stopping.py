@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     assert not (tmp_path / "run" / "metrics.json").exists()
     metrics = train(images, tmp_path / "run", small_recipe(**OPTIONS), cache=cache, resume=True)
     assert_same(tmp_path / "run", metrics, whole)
+
+
+def test_the_time_of_a_stopped_run_holds_what_it_took_to_read_the_images_the_first_time(
+    images: Path, cache: Path, tmp_path: Path
+) -> None:
+    def read_slowly(event: dict[str, Any]) -> None:
+        if event.get("phase") == "reading" and event["type"] == "phase":
+            time.sleep(2)
+
+    began = time.perf_counter()
+    with pytest.raises(Stopped):
+        train(images, tmp_path / "run", small_recipe(**OPTIONS), cache=cache, stop=after(2), on_event=read_slowly)
+    metrics = train(images, tmp_path / "run", small_recipe(**OPTIONS), cache=cache, resume=True)
+    assert metrics["seconds"] > time.perf_counter() - began - 1
 
 
 def test_in_shares_a_stopped_run_goes_on_to_the_same_bits(
