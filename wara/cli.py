@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely, print_left_out, shown
-from wara.cli_recipe import decisions_of, pairs, recipe_from
+from wara.cli_recipe import decisions_of, pairs, recipe_from, require_something_to_go_on_with
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -185,12 +185,15 @@ def train(
 
     if resume and recipe_file is None and (out / outputs.RECIPE).is_file():
         recipe_file = out  # goes on with what it was started with, without naming it again
-    recipe = recipe_from(recipe_file, option or [], {
+    named = {
         "method": method, "backbone": backbone, "preset": preset, "epochs": epochs, "rank": rank,
         "batch_size": batch_size, "learning_rate": learning_rate, "wavelet": wavelet, "levels": levels, "gains": gains,
         "activation": activation, "class_balanced": class_balanced, "fit": fit, "frames": frames, "window": window,
         "seed": seed, "device": device,
-    })  # fmt: skip
+    }  # fmt: skip
+    if resume and recipe_file is None:
+        require_something_to_go_on_with(out, option or [], named)
+    recipe = recipe_from(recipe_file, option or [], named)
     if decisions is None and recipe_file is not None:
         decisions = decisions_of(recipe_file)
     if recipe.backbone == UNTRAINED:

@@ -45,6 +45,23 @@ def recipe_from(file: Path | None, options: list[str], named: dict[str, Any]) ->
     return Recipe.from_preset(fields.pop("preset", "quick"), backbone=spec, **fields)
 
 
+def require_something_to_go_on_with(out: Path, options: list[str], named: dict[str, Any]) -> None:
+    """Refuse to resume a run that kept no recipe where no option says what it was either: it would become another run.
+
+    Raises:
+        InputError: the folder is not there or holds nothing yet, and every option is left to its default.
+    """
+    told = bool(options) or any(value is not None for key, value in named.items() if key != "device")
+    # What begins with a dot is the cache of pixels, all that a run has before its images are read.
+    begun = out.is_file() or (out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()))
+    if not told and not begun:
+        raise InputError(
+            "There is no run here yet to go on with; one that is stopped while its images are read keeps no options",
+            seen=out.name, remedy="Start it with its options as the first time, without --resume.",
+            code="resume-nothing",
+        )  # fmt: skip
+
+
 def pairs(texts: list[str], what: str, remedy: str, code: str) -> list[tuple[str, str]]:
     """Split KEY=VALUE texts."""
     for text in texts:

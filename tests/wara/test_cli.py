@@ -197,6 +197,18 @@ def test_a_run_is_resumed_with_what_it_was_started_with(images: Path, tmp_path: 
     assert other.returncode == 2 and "cannot be resumed with other options" in other.stderr
 
 
+@pytest.mark.parametrize("left", [None, ".pixels"], ids=["no-folder", "stopped-while-reading"])
+def test_a_run_that_kept_no_options_does_not_become_another_by_resuming(
+    left: str | None, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    if left is not None:
+        (out / left).mkdir(parents=True)
+    told = said(capsys, monkeypatch, "train", images, "--out", out, "--resume", "--device", "cpu")
+    assert "There is no run here yet to go on with" in told and "without --resume" in told
+    assert not (out / "recipe.json").exists()
+
+
 def test_predictions_of_files_with_one_name_stay_apart(run: Path, images: Path, tmp_path: Path) -> None:
     wara("predict", run, images / "left" / "00.png", images / "right" / "00.png", "--csv", tmp_path / "o.csv")
     assert len({row["file"] for row in read_rows(tmp_path / "o.csv")}) == 2
