@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely, print_left_out, shown
-from wara.cli_recipe import decisions_of, pairs, recipe_from, require_something_to_go_on_with
+from wara.cli_recipe import decisions_of, mapping_of, pairs, recipe_from, require_something_to_go_on_with
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -198,6 +198,8 @@ def train(
         decisions = decisions_of(recipe_file)
     if recipe.backbone == UNTRAINED:
         typer.echo("Note: this backbone is untrained. It shows the workflow; its scores mean nothing.", err=True)
+    if recipe_file is not None and not any((mapping_file, columns, sheet, pattern, label_tag, patient_tag)):
+        mapping_file = mapping_of(recipe_file, labels)
     options = LabelOptions(labels, columns, sheet, pattern, label_tag, patient_tag, mapping_file)
     mapping, guessed = options.resolve(data)
     with RunView() as view:

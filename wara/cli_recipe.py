@@ -74,8 +74,28 @@ def decisions_of(recipe_file: Path) -> Path | None:
     """Return the decisions of the run that a recipe is of: they belong to what is repeated."""
     from wara.training import outputs
 
-    path = (recipe_file.parent if recipe_file.is_file() else recipe_file) / outputs.DECISIONS
+    return _beside(recipe_file, outputs.DECISIONS, "decisions of that run about its data are used")
+
+
+def mapping_of(recipe_file: Path, labels: Path | None) -> Path | None:
+    """Return where the run that a recipe is of had its labels from; None where it had no mapping, or not this table's.
+
+    Args:
+        recipe_file: as for ``recipe_from``.
+        labels: the table that was named now, if any.
+    """
+    from wara.data.mapping import MAPPING_FILE, kept_mapping
+
+    folder = recipe_file.parent if recipe_file.is_file() else recipe_file
+    kept = kept_mapping(folder)
+    if labels is not None and kept is not None and kept.table is None:
+        return None
+    return _beside(recipe_file, MAPPING_FILE, "labels come from where that run had them")
+
+
+def _beside(recipe_file: Path, name: str, told: str) -> Path | None:
+    path = (recipe_file.parent if recipe_file.is_file() else recipe_file) / name
     if not path.is_file():
         return None
-    typer.echo(f"Note: the decisions of that run about its data are used: {path}", err=True)
+    typer.echo(f"Note: the {told}: {path}", err=True)
     return path

@@ -261,11 +261,11 @@ def render_models(models: list[dict[str, Any]], me: dict[str, Any]) -> str:
         "In brackets, and as a line, the 95 % interval. Where two intervals overlap widely, the models cannot be told "
         "apart on these test images. Compare only models that were tested on the same images."
     )
-    notes = "".join(
-        f'<p class="hint"><b>{escape(model["name"])}</b>, AUROC: {escape(_test(model, "auroc")["note"])}</p>'
-        for model in models
-        if _test(model, "auroc").get("note")
-    )
+    noted: dict[str, list[str]] = {}
+    for model in models:
+        if note := _test(model, "auroc").get("note"):
+            noted.setdefault(note, []).append(f"<b>{escape(model['name'])}</b>")
+    notes = "".join(f'<p class="hint">{", ".join(names)}: AUROC: {escape(note)}</p>' for note, names in noted.items())
     compared = ""
     if len(models) > 1:
         compared = (

@@ -134,7 +134,7 @@ def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) ->
         hint = f" The table {tables[0]} can be chosen as the labels." if tables else ""
         return InputError(
             "The images are not sorted into classes",
-            seen=f"{loose:,} images outside class folders in {source.path.name}",
+            seen=f"{number(loose, 'image')} outside class folders",
             remedy=_LAYOUTS + hint,
             code="no-classes",
         )
