@@ -32,7 +32,7 @@ def test_a_job_tells_its_way_from_order_to_model(trained: tuple[Studio, dict[str
     assert job["created"] <= job["started"] <= job["finished"]
     assert [epoch["epoch"] for epoch in job["history"]] == [1, 2]
     assert job["phase"] == "done" and job["progress"] is None and job["error"] is None
-    assert any("only 12 images" in warning for warning in job["warnings"])
+    assert any("2 classes have fewer than 20 images" in warning for warning in job["warnings"])
     model = studio.http.get(f"{API}/models/{job['model_id']}").json()
     assert model["job_id"] == job["id"]
     assert [item["id"] for item in studio.http.get(f"{API}/jobs").json()["items"]] == [job["id"]]
