@@ -86,16 +86,19 @@ def mapping_of(recipe_file: Path, labels: Path | None) -> Path | None:
     """
     from wara.data.mapping import MAPPING_FILE, kept_mapping
 
-    folder = recipe_file.parent if recipe_file.is_file() else recipe_file
-    kept = kept_mapping(folder)
-    if labels is not None and kept is not None and kept.table is None:
+    kept = kept_mapping(_folder_of(recipe_file)) if labels is not None else None
+    if kept is not None and kept.table is None:
         return None
     return _beside(recipe_file, MAPPING_FILE, "labels come from where that run had them")
 
 
 def _beside(recipe_file: Path, name: str, told: str) -> Path | None:
-    path = (recipe_file.parent if recipe_file.is_file() else recipe_file) / name
+    path = _folder_of(recipe_file) / name
     if not path.is_file():
         return None
     typer.echo(f"Note: the {told}: {path}", err=True)
     return path
+
+
+def _folder_of(recipe_file: Path) -> Path:
+    return recipe_file.parent if recipe_file.is_file() else recipe_file
