@@ -22,6 +22,7 @@ from wara.inference import Predictor
 from wara.training import outputs
 from wara.training.methods import PEFT_METHODS
 from wara.tuner import AdapterError
+from wara.tuner.readout import readout_of
 
 FORMATS = ("onnx", "merged", "peft")
 
@@ -77,6 +78,11 @@ def _zip_adapter(run: Path, out: Path) -> Path:
 
 def _merged(predictor: Predictor, out: Path) -> Path:
     model = predictor.model
+    if readout_of(model) is not None:
+        raise InputError(
+            "The answers of this run follow from more than the weights of the network", seen="option readout",
+            remedy="Export it as onnx, or train with the option readout set to none.", code="export-not-mergeable",
+        )  # fmt: skip
     if isinstance(model, peft.PeftModel):
         try:
             model = cast(Any, model).merge_and_unload()

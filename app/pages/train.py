@@ -38,6 +38,12 @@ TARGETS = (
     ("qkv", "before attention (qkv)"),
     ("proj", "behind attention (proj)"),
 )
+READOUTS = (
+    ("", "usual for the method"),
+    ("auto", "where the network allows it"),
+    ("subbands", "read"),
+    ("none", "not read"),
+)
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
 AUGMENTS = (("", "slightly (usual)"), ("light", "slightly"), ("none", "not at all"))
@@ -50,7 +56,7 @@ DEVICES = (
 ORDER_FIELDS = ("dataset_id", "method", "backbone", "preset", "name")
 HUB_NAME = "hub_name"
 FLAGS = ("class_balanced",)
-WORDS = ("wavelet", "gains", "target", "activation", "fit", "augment", "device", *train_options.WORDS)
+WORDS = ("wavelet", "gains", "target", "readout", "activation", "fit", "augment", "device", *train_options.WORDS)
 
 
 def build(backend: Backend) -> dict[str, Any]:
@@ -347,6 +353,13 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         TARGETS,
         term="target",
         hint="The layer that the adapter goes into: Tiny-WaRA usually behind attention, others before it.",
+    ) + select(
+        "readout",
+        "Scales of detail",
+        READOUTS,
+        term="readout",
+        hint="Reads how much detail of each size the lower layers see, as a second opinion; the adapter then is in "
+        "the upper layers.",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")

@@ -15,6 +15,7 @@ from benchmarks.study.plan import Cell
 from wara.backbones import Backbone
 from wara.errors import InputError
 from wara.training.methods import head_parameters
+from wara.training.readout import put_in
 from wara.tuner import AdapterError, SubbandTransform, TinyWaraConfig, WaraConfig, token_grid
 from wara.tuner.tokens import TokenTransform
 
@@ -47,11 +48,14 @@ def build(cell: Cell, backbone: Backbone, gradients: Gradients = dict) -> nn.Mod
         )  # fmt: skip
     options = dict(cell.method.options)
     placed = options.pop("place", None)
+    reads = bool(options.pop("readout", False))
     asked = gradients() if placed else {}
     try:
         model = make(backbone, cell.rank, options)
         if placed:
             place(model, placed, asked)
+        if reads:
+            put_in(model, backbone, "haar")
         return model
     except (TypeError, ValueError, AdapterError) as error:
         raise InputError(

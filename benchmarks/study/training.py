@@ -25,6 +25,7 @@ from wara.backbones import Backbone, load_backbone
 from wara.evaluation.metrics import auroc
 from wara.training.class_token import answering
 from wara.training.device import device_name, is_bfloat16, peak_memory_mb, set_fused_attention
+from wara.training.fit_readout import fit_readout
 from wara.training.lean import lean
 from wara.training.loop import predict, warmup_cosine
 from wara.training.methods import count_parameters, load_trained_state, trained_state
@@ -71,11 +72,13 @@ def run_cell(cell: Cell, place: Place, *, keep: bool = False, before: dict[str, 
     kept = None if place.states is None else place.states / f"{cell.training}.safetensors"
     if before is not None and kept is not None and kept.is_file():
         load_trained_state(model, load_file(kept))
+        _read_out(cell, model, backbone, place)
         found = {name: before[name] for name in _OF_TRAINING}
     else:
         _begin_peak(place.device)
         with lean(model, place.device, cell.protocol.precision):
             found = _trained(cell, model, backbone, place)
+        _read_out(cell, model, backbone, place)
         found["peak_memory_mb"] = _rounded(peak_memory_mb(place.device), 1)
         val = place.images.batches("val", cell, backbone, place.device)
         probabilities, loss = predict(model, val, cell.protocol.precision)
@@ -141,6 +144,12 @@ def _trained(cell: Cell, model: nn.Module, backbone: Backbone, place: Place) -> 
         "images_per_second": round(everything / max(seconds, 1e-9), 2),
         "trained": trained, "adapter": adapter,
     }  # fmt: skip
+
+
+def _read_out(cell: Cell, model: nn.Module, backbone: Backbone, place: Place) -> None:
+    """Fit the model's readout, where the method has one, to its training images."""
+    fit_readout(model, place.images.batches("train", cell, backbone, place.device), cell.protocol.precision,
+                balanced=False)  # fmt: skip
 
 
 def _begin_peak(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from wara.data.sources import FileSource, Source
 from wara.data.words import number
 from wara.errors import InputError
 from wara.training import outputs
+from wara.training.readout import FILE as READOUT_FILE
 
 MEBIBYTE = 1 << 20
 POINT, FULL, PEFT_CONFIG, PEFT_WEIGHTS = (
@@ -20,6 +21,7 @@ POINT, FULL, PEFT_CONFIG, PEFT_WEIGHTS = (
     f"{outputs.ADAPTER}/adapter_config.json",
     f"{outputs.ADAPTER}/adapter_model.safetensors",
 )
+READOUT = f"{outputs.ADAPTER}/{READOUT_FILE}"
 ENERGY, SCALES, REPORT = (
     f"{outputs.FIGURES}/{name}.json" for name in ("subband_energy", "class_scales", "report")
 )  # fmt: skip
@@ -29,6 +31,7 @@ TAKEN = {
     outputs.RECIPE: MEBIBYTE, outputs.METRICS: 16 * MEBIBYTE, outputs.HISTORY: 16 * MEBIBYTE,
     outputs.PREDICTIONS: 512 * MEBIBYTE, outputs.SPLIT: 512 * MEBIBYTE, outputs.CALIBRATION: MEBIBYTE, POINT: MEBIBYTE,
     outputs.NOVELTY: 256 * MEBIBYTE, PEFT_CONFIG: MEBIBYTE, PEFT_WEIGHTS: 1024 * MEBIBYTE, FULL: 1024 * MEBIBYTE,
+    READOUT: 256 * MEBIBYTE,
     ENERGY: 16 * MEBIBYTE, SCALES: 16 * MEBIBYTE, REPORT: 16 * MEBIBYTE,
 }  # fmt: skip
 # Made anew from the files above.

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from wara.backbones import Backbone
 from wara.errors import InputError
-from wara.imports.archive import FULL, PEFT_CONFIG, PEFT_WEIGHTS, RunArchive, unfit
+from wara.imports.archive import FULL, PEFT_CONFIG, PEFT_WEIGHTS, READOUT, RunArchive, unfit
 from wara.training.methods import PEFT_METHODS, build, load_trained_state, save, trained_state
+from wara.training.readout import fill_readout
 from wara.training.recipe import Recipe
+from wara.tuner import AdapterError
+from wara.tuner.readout import readout_of
 
 # Of PEFT's configuration, what tells of a moment or a version and not of the model.
 _FREE = frozenset({"peft_version", "inference_mode", "init_weights", "init_lora_weights"})
@@ -46,8 +49,17 @@ def restored(archive: RunArchive, recipe: Recipe, backbone: Backbone, folder: Pa
         peft.set_peft_model_state_dict(model, tensors)
     else:
         load_trained_state(model, tensors)
+    if readout_of(model) is not None:
+        _fill_readout(model, _tensors(archive, READOUT))
     save(model, recipe, folder)
     return model
+
+
+def _fill_readout(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        fill_readout(model, tensors)
+    except (AdapterError, KeyError) as error:
+        raise _misfit(READOUT, str(error).rstrip(".")[:200]) from error
 
 
 def _require_same_config(sent: Any, own: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def _kept(
         "type": "phase", "phase": "preparing",
         "message": "Looking at every image once with the part of the network that does not change",
     })  # fmt: skip
-    looked = _looking(emit, recipe.views * len(train) + len(val), stop)
+    looked = looking(emit, recipe.views * len(train) + len(val), stop, "preparing")
     scratch.mkdir(parents=True, exist_ok=True)
     sides = []
     for name, batches, views in (("train", train, recipe.views), ("val", val, 0)):
@@ -116,7 +116,15 @@ def _kept(
     return sides[0], sides[1]
 
 
-def _looking(emit: Emit, total: int, stop: Stop | None) -> Callable[[int], None]:
+def looking(emit: Emit, total: int, stop: Stop | None, phase: str) -> Callable[[int], None]:
+    """Return what takes the number of images that were looked at, tells of the progress, and ends it where asked to.
+
+    Args:
+        emit: takes the events.
+        total: images to look at.
+        stop: asked every time whether to end here.
+        phase: name of what is done.
+    """
     began, last, done = time.perf_counter(), 0.0, 0
 
     def looked(images: int) -> None:
@@ -130,7 +138,7 @@ def _looking(emit: Emit, total: int, stop: Stop | None) -> Callable[[int], None]
         last = now
         rate = done / max(now - began, 1e-9)
         emit({
-            "type": "progress", "phase": "preparing", "done": done, "total": total,
+            "type": "progress", "phase": phase, "done": done, "total": total,
             "seconds_left": (total - done) / rate, "images_per_second": rate,
         })  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from wara.backbones import Backbone
 from wara.errors import InputError
 from wara.training.class_token import base_of
+from wara.training.readout import load_readout, numbers_in, put_in, reads, save_readout
 from wara.training.recipe import Recipe
 from wara.tuner import AdapterError, TinyWaraConfig, WaraConfig, adapted_layers
 from wara.tuner.trial import run_trial
@@ -27,6 +29,13 @@ def build(backbone: Backbone, recipe: Recipe) -> nn.Module:
     Raises:
         InputError: an option that does not fit this backbone, e.g. a rank larger than its layers.
     """
+    model = _method_in(backbone, recipe)
+    if reads(backbone, recipe):
+        put_in(model, backbone, recipe.wavelet)
+    return model
+
+
+def _method_in(backbone: Backbone, recipe: Recipe) -> nn.Module:
     if recipe.method == "full":
         return backbone.model.requires_grad_(True)
     if recipe.method == "linear-probe":
@@ -73,13 +82,18 @@ def _layers_to_adapt(backbone: Backbone, recipe: Recipe) -> dict[str, nn.Linear]
             f"{backbone.name} has no linear layer for the option target in each attention", seen=missing,
             remedy="Set the option target to qkv and start again.", code="recipe-adapter",
         )  # fmt: skip
-    chosen = names if recipe.last_blocks is None else names[-recipe.last_blocks :]
-    return {name: linear[name] for name in chosen}
+    return {name: linear[name] for name in names[-_number_of(names, backbone, recipe) :]}
+
+
+def _number_of(names: list[str], backbone: Backbone, recipe: Recipe) -> int:
+    """Return in how many of the blocks adapters are; what a readout reads is left as it is, unless asked otherwise."""
+    usual = math.ceil(len(names) / 2) if reads(backbone, recipe) else len(names)
+    return recipe.last_blocks or usual
 
 
 def _peft_config(backbone: Backbone, recipe: Recipe, layers: dict[str, nn.Linear]) -> peft.PeftConfig:
     config = _of_every_attention(backbone, recipe)
-    if recipe.last_blocks is not None or recipe.target != "qkv":
+    if recipe.last_blocks is not None or recipe.target != "qkv" or reads(backbone, recipe):
         config.target_modules = set(layers)
     return config
 
@@ -144,9 +158,9 @@ def head_parameters(model: nn.Module, backbone: Backbone) -> list[nn.Parameter]:
 
 
 def count_parameters(model: nn.Module, backbone: Backbone) -> tuple[int, int]:
-    """Return the numbers of trained parameters: all, and without the head."""
+    """Return the numbers of trained parameters: all, with a readout's, and without the head and the readout."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return trained, trained - sum(p.numel() for p in head_parameters(model, backbone))
+    return trained + numbers_in(model), trained - sum(p.numel() for p in head_parameters(model, backbone))
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -177,6 +191,7 @@ def save(model: nn.Module, recipe: Recipe, folder: Path) -> None:
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; card.md says what is to be said
     else:
         save_file(trained_state(model), folder / _PLAIN_FILE)
+    save_readout(model, folder)
 
 
 def load(backbone: Backbone, recipe: Recipe, folder: Path) -> nn.Module:
@@ -198,6 +213,8 @@ def load(backbone: Backbone, recipe: Recipe, folder: Path) -> nn.Module:
         config = _peft_config(backbone, recipe, _layers_to_adapt(backbone, recipe))
         model: nn.Module = peft.PeftModel.from_pretrained(backbone.model, folder, config=config)
     else:
-        model = build(backbone, recipe)
+        model = _method_in(backbone, recipe)
         load_trained_state(model, load_file(expected))
+    if reads(backbone, recipe):
+        load_readout(model, backbone, recipe.wavelet, folder)
     return model.requires_grad_(False).eval()

@@ -30,6 +30,8 @@ _LEARNING_RATES: dict[str, tuple[float, float]] = {
 _RANKS = {"tiny-wara": 16}
 # Where a few numbers are worth most (docs/study.md). Many are worth as much in either place.
 _TARGETS = {"tiny-wara": "proj"}
+# What the lower half of the network sees of each scale is worth more than adapters there (docs/study.md).
+_READOUTS = {"wara": "auto", "tiny-wara": "auto"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "preset": tuple(PRESETS),
@@ -37,6 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "activation": ("none", "gelu", "soft-threshold"),
     "mode": ("symmetric", "zero", "reflect", "periodization"),
     "target": ("qkv", "proj"),
+    "readout": ("none", "auto", "subbands"),
     "augment": ("none", "light"),
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
@@ -84,9 +87,12 @@ class Recipe:
         augment: ``"light"`` (small shifts, turns, zooms, brightness; no flips, sides matter in medicine) or ``"none"``.
         views: in how many ways ``augment`` changes each image, one an epoch and then from the first again; 0 changes it
             anew in every epoch. With few views the blocks that are not trained run once a view, not once an epoch.
-        last_blocks: adapters go into so many of the last blocks; None adapts all.
+        last_blocks: adapters go into so many of the last blocks; None adapts all, or the upper half beside a readout.
         target: the layer of each attention that adapters go into: ``"qkv"`` (queries, keys and values) or ``"proj"``
             (what attention has gathered), the usual one for Tiny-WaRA.
+        readout: ``"subbands"`` reads the energies of wavelet subbands of the tokens behind several lower blocks once
+            and mixes the class scores that follow from them with the head's; ``"none"`` does not, ``"auto"`` does where
+            the backbone's blocks stand on one grid of tokens. See `wara.tuner.readout`.
         rank: rank of the update (of the basis for Tiny-WaRA).
         alpha: the update is scaled by alpha / rank; None takes twice the rank (the rank for Tiny-WaRA).
         dropout: dropout on the adapter's input.
@@ -127,6 +133,7 @@ class Recipe:
     views: int = 0
     last_blocks: int | None = None
     target: str = "qkv"
+    readout: str = "none"
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0
@@ -168,7 +175,7 @@ class Recipe:
         rate, head_rate = _LEARNING_RATES[method]
         fields: dict[str, Any] = {
             "learning_rate": rate, "head_learning_rate": head_rate, "rank": _RANKS.get(method, 8),
-            "target": _TARGETS.get(method, "qkv"), **PRESETS[preset],
+            "target": _TARGETS.get(method, "qkv"), "readout": _READOUTS.get(method, "none"), **PRESETS[preset],
         }  # fmt: skip
         fields.update({key: value for key, value in overrides.items() if value is not None})
         if overrides.get("epochs") is not None and overrides.get("min_steps") is None:

@@ -37,13 +37,16 @@ from wara.training import outputs
 from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
 from wara.training.figures import write_curves, write_figures
-from wara.training.fitting import fit_study
+from wara.training.fit_readout import fit_readout, most_images
+from wara.training.fitting import fit_study, looking
 from wara.training.loop import Emit, Stop
 from wara.training.methods import build, count_parameters, save
+from wara.training.readout import is_settled
 from wara.training.recipe import Recipe
 from wara.training.shares import number_of, parts_of
 from wara.training.study_data import SPLITS, StudyData
 from wara.training.testing import Side, Tested, measure_model, training_rows
+from wara.tuner.readout import readout_of
 
 
 def train(
@@ -116,11 +119,16 @@ def train(
             write_decisions(out / outputs.DECISIONS, study.decisions)
         write_split_csv(out / outputs.SPLIT, study.catalogue, study.split)
         small = dataclasses.replace(recipe, batch_size=math.ceil(recipe.batch_size / accumulate))
+        settled = is_settled(model) and not recipe.views
+        if settled:
+            _fit_readout(model, study, backbone, recipe, small, device, emit, stop)
         fitted = fit_study(
             model, backbone, study, recipe, small, out, _own_cache(out), device=device, emit=emit, resume=resume,
             accumulate=parts, stop=stop, began=began,
         )  # fmt: skip
         outputs.write_history(out, fitted.history)
+        if not settled:
+            _fit_readout(model, study, backbone, recipe, small, device, emit, stop)
         give_back()
         emit({"type": "phase", "phase": "testing", "message": "Testing on images that training never saw"})
         tested = _test(model, study, backbone, small, device)
@@ -282,6 +290,19 @@ def _test(model: nn.Module, study: StudyData, backbone: Backbone, recipe: Recipe
         for side, chosen in rows.items()
     }  # fmt: skip
     return measure_model(model, backbone, sides, study.catalogue.classes, recipe)
+
+
+def _fit_readout(
+    model: nn.Module, study: StudyData, backbone: Backbone, recipe: Recipe, small: Recipe, device: torch.device,
+    emit: Emit, stop: Stop | None,
+) -> None:  # fmt: skip
+    if readout_of(model) is None:
+        return
+    emit({"type": "phase", "phase": "preparing", "message": "Reading the scales of detail of the training images"})
+    rows = training_rows(study.rows("train"), recipe.seed, most_images(model))
+    looked = looking(emit, len(rows), stop, "preparing")
+    batches = study.batches(rows, backbone, small, device)
+    fit_readout(model, batches, recipe.precision, balanced=recipe.class_balanced, on_images=looked)
 
 
 def _write_recipe(

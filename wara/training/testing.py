@@ -51,11 +51,11 @@ class Tested:
     predictions: dict[str, Predictions]
 
 
-def training_rows(rows: Sequence[int], seed: int) -> list[int]:
-    """Return the training images whose features are measured: all, or 2,000 drawn by the seed."""
-    if len(rows) <= MOST_TRAINING_IMAGES:
+def training_rows(rows: Sequence[int], seed: int, most: int = MOST_TRAINING_IMAGES) -> list[int]:
+    """Return the training images whose features are measured: all, or so many drawn by the seed."""
+    if len(rows) <= most:
         return list(rows)
-    drawn = np.random.default_rng(seed).choice(len(rows), MOST_TRAINING_IMAGES, replace=False)
+    drawn = np.random.default_rng(seed).choice(len(rows), most, replace=False)
     return [rows[i] for i in np.sort(drawn)]
 
 
