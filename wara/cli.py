@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from wara.cli_files import AnswerTables, contents, how_many, in_words, named_safely, print_left_out, shown
 from wara.cli_recipe import decisions_of, mapping_of, pairs, recipe_from, require_something_to_go_on_with
+from wara.cli_stop import stopping_by_keys
 from wara.console import RunView, metrics_table, span
 from wara.errors import InputError, UnreadableImage
 from wara.label_options import (
@@ -181,6 +182,7 @@ def train(
     """Fine-tune a backbone on a folder of images and write a run folder."""
     from wara.backbone_choices import UNTRAINED
     from wara.training import outputs
+    from wara.training.loop import Stopped
     from wara.training.run import train as train_run
 
     if resume and recipe_file is None and (out / outputs.RECIPE).is_file():
@@ -205,9 +207,15 @@ def train(
     with RunView() as view:
         for sentence in guessed:
             view.console.print(f"Guessed: {sentence}", markup=False)
-        metrics = train_run(
-            data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view, decisions=decisions
-        )
+        try:
+            with stopping_by_keys(view.ending) as stop:
+                metrics = train_run(
+                    data, out, recipe, labels=labels, mapping=mapping, resume=resume, on_event=view,
+                    decisions=decisions, stop=stop,
+                )  # fmt: skip
+        except (Stopped, KeyboardInterrupt):
+            view.console.print(f"Stopped. The same command with --resume goes on with {escape(shown(out))}.")
+            raise typer.Exit(130) from None
         classes = list(metrics["test"]["sensitivity"])
         view.console.print(metrics_table(metrics, classes))
         view.console.print(

@@ -83,6 +83,10 @@ class RunView:
         left = (total - done) * (time.perf_counter() - self._began) / max(done, 1)
         self._progress.update(self._task, completed=done, total=total, left=f"{span(left)} left")
 
+    def ending(self) -> None:
+        """Say that the run ends behind its step."""
+        self.console.print("Ending after this step. Ctrl-C once more ends it at once.")
+
     def _next_task(self, description: str, total: int | None, unit: str = "images") -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
