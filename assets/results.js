@@ -27,7 +27,25 @@
     element.addEventListener("change", ({ target }) => {
       if (target.name === "compare") picked[target.checked ? "add" : "delete"](target.value);
     });
-    const keep = () => { for (const box of boxes()) box.checked = picked.has(box.value); };
+    const keep = () => { for (const box of boxes()) box.checked = picked.has(box.value); find(); };
+    // Rows stay in the page, so that a check mark holds whether its row is shown or not.
+    const find = () => {
+      const field = element.querySelector("#models-find");
+      const wanted = (field?.value || "").toLowerCase().split(/\s+/).filter(Boolean);
+      const rows = [...element.querySelectorAll("tbody tr")];
+      let shown = 0;
+      for (const row of rows) {
+        const text = row.textContent.toLowerCase();
+        const fits = wanted.every((word) => text.includes(word));
+        if (row.hidden === fits) row.hidden = !fits;
+        shown += fits;
+      }
+      const told = element.querySelector("[data-part=found]");
+      if (!told) return;
+      const words = wanted.length ? `${shown} of ${rows.length} models` : `${rows.length} models`;
+      if (told.textContent !== words) told.textContent = words;
+    };
+    element.addEventListener("input", ({ target }) => { if (target.id === "models-find") find(); });
     new MutationObserver(keep).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["value"] });
     element.addEventListener("click", (click) => {
       if (click.target.closest("[data-action=results]")) wait(element, "Measuring the test images");

@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reach-rounds", type=int, default=1, help="of the second part, each another seed; 0: without")
     parser.add_argument("--images", type=int, default=600, help="drawn for training, where there is no DATA")
     parser.add_argument("--workers", type=int, help="of the script's DataLoader; else the fastest of 0, 1 and 2")
-    parser.add_argument("--methods", default="wara,tiny-wara")
+    parser.add_argument("--methods", default="wara,tiny-wara", help="with options behind a colon, wara:readout=auto")
     if parser.parse_args().quick:
         parser.set_defaults(**QUICK)
     options = parser.parse_args()
@@ -89,8 +89,10 @@ def _script(options: argparse.Namespace, labels: Path, peer: str, **more: Any) -
 
 
 def _job(options: argparse.Namespace, labels: Path, method: str, preset: str = "quick", **recipe: Any) -> Job:
+    method, _, chosen = method.partition(":")
     rank = {"rank": options.rank} if method == "wara" else {}  # Tiny-WaRA's is that of its basis
-    fields = {"batch_size": options.batch, **rank, **UNMEASURED, **recipe}
+    named = dict(pair.split("=", 1) for pair in chosen.split(":") if pair)
+    fields = {"batch_size": options.batch, **rank, **UNMEASURED, **named, **recipe}
     backbone = f"{options.model}:{options.weights}"
     return jobs.train(options.data, labels, backbone=backbone, method=method, preset=preset, recipe=fields)
 

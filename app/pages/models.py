@@ -37,6 +37,10 @@ HEAD = (
 )
 
 
+# A list of fewer is looked over sooner than a word is typed.
+SEARCHED_FROM = 6
+
+
 def build(backend: Backend) -> dict[str, Any]:
     """Lay the page out and wire it."""
     act_on = "studio.actions(element, trigger, 'act'); studio.reveal(element)"
@@ -273,7 +277,18 @@ def render_models(models: list[dict[str, Any]], me: dict[str, Any]) -> str:
             '</p><button type="button" class="button button-quiet" data-part="compare">Compare the chosen models'
             "</button></div>"
         )
-    return f'<section class="card" data-state="ready">{body}{compared}<p class="hint">{hint}</p>{notes}</section>'
+    found = _search(len(models)) if len(models) >= SEARCHED_FROM else ""
+    below = f'{compared}<p class="hint">{hint}</p>{notes}'
+    return f'<section class="card" data-state="ready">{found}{body}{below}</section>'
+
+
+def _search(count: int) -> str:
+    """A field that leaves the models of which it names all words; the page does it as one types."""
+    return (
+        '<div class="find"><label for="models-find">Find a model</label><input id="models-find" type="search" '
+        'autocomplete="off" placeholder="Name, method, data set or date">'
+        f'<span class="hint" role="status" data-part="found">{words.plural(count, "model")}</span></div>'
+    )
 
 
 def _test(model: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -162,6 +162,27 @@ def test_a_model_stays_chosen_for_the_comparison_when_the_list_changes(studio: S
     expect(chosen).to_have_attribute("value", str(known))
 
 
+def test_a_model_is_found_among_many_by_words_of_its_row(studio: Studio) -> None:
+    page = studio.page
+    with api(studio.base) as http:
+        sent = http.get(f"/models/{models(http)['Old']}/download").content
+        for number in range(6):
+            http.post("/models", files={"file": (f"sent-{number}.zip", sent)}).raise_for_status()
+    studio.open("models")
+    found, rows = page.get_by_label("Find a model"), page.locator("#models-list tbody tr:visible")
+    expect(rows.first).to_be_visible()
+    everything = rows.count()
+    found.fill("LAYER new")
+    expect(rows).to_have_count(1)
+    expect(page.locator("#models-list [role=status]")).to_have_text(f"1 of {everything} models")
+    rows.locator("input[name=compare]").check()
+    found.fill("no such")
+    expect(rows).to_have_count(0)
+    found.fill("")
+    expect(rows).to_have_count(everything)
+    expect(page.locator("#models-list input[name=compare]:checked")).to_have_count(1)
+
+
 def test_a_data_set_that_another_window_deleted_is_said_to_be_gone(studio: Studio, watch: Watch) -> None:
     watch.refusals_expected = True
     page = studio.page
