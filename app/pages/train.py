@@ -39,10 +39,9 @@ TARGETS = (
     ("proj", "behind attention (proj)"),
 )
 READOUTS = (
-    ("", "usual for the method"),
-    ("auto", "where the network allows it"),
-    ("subbands", "read"),
-    ("none", "not read"),
+    ("", "none (usual)"),
+    ("auto", "from the lower layers"),
+    ("none", "none"),
 )
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
@@ -355,11 +354,11 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         hint="The layer that the adapter goes into: Tiny-WaRA usually behind attention, others before it.",
     ) + select(
         "readout",
-        "Scales of detail",
+        "Second opinion",
         READOUTS,
         term="readout",
-        hint="Reads how much detail of each size the lower layers see, as a second opinion; the adapter then is in "
-        "the upper layers.",
+        hint="Also answers by how much detail of each size the lower layers see. The adapter is then in the upper "
+        "layers alone, which trains faster.",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")
