@@ -16,7 +16,7 @@ from wara.training.loop import Feed, class_weights, predict
 from wara.tuner.readout import readout_of
 
 # What is read of training images is held as numbers of 4 bytes; more images than fit are drawn.
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 27
 # Weight of the data against a weight decay of 1/2, for 1,920 numbers read; more numbers share it.
 _WEIGHT, _NUMBERS = 0.01, 1920
 _STEPS = 400
@@ -48,32 +48,34 @@ def fit_readout(
         return
     with readout.keeping() as rows:
         predict(model, batches, precision, on_images=on_images)
-    read = torch.cat(rows).double().numpy()
+    read = torch.cat(rows).numpy()
+    rows.clear()
     weights = class_weights(batches.targets, readout.bias.numel()).numpy() if balanced else None
     readout.fill(*fitted(read, batches.targets.numpy(), readout.bias.numel(), weights))
 
 
 def fitted(
-    read: NDArray[np.float64], targets: NDArray[np.int64], classes: int, weights: NDArray[np.float64] | None = None
+    read: NDArray[np.float32], targets: NDArray[np.int64], classes: int, weights: NDArray[np.float32] | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return centre, scale (f,), weight (k, f) and bias (k,) of a logistic regression.
 
     Args:
-        read: (n, f).
+        read: (n, f); left in units of the deviation, since a copy may not fit the memory.
         targets: (n,) numbers of classes.
         classes: k; a class without an image here gets the lowest score of all.
         weights: of the classes, (k,).
     """
-    centre = read.mean(axis=0)
-    scale = read.std(axis=0)
+    centre, scale = read.mean(axis=0, dtype=np.float64), read.std(axis=0, dtype=np.float64)
     scale[scale < 1e-6] = 1.0
+    read -= centre.astype(read.dtype)
+    read /= scale.astype(read.dtype)
     present = np.unique(targets)
     weight, bias = np.zeros((classes, read.shape[1])), np.zeros(classes)
     if len(present) > 1:
         model = LogisticRegression(C=_WEIGHT * _NUMBERS / read.shape[1], max_iter=_STEPS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # far on already; the last digits decide nothing
-            model.fit((read - centre) / scale, targets, None if weights is None else weights[targets])
+            model.fit(read, targets, None if weights is None else weights[targets])
         if len(present) == 2:  # one row of differences
             weight[present] = np.concatenate([-model.coef_, model.coef_]) / 2
             bias[present] = np.concatenate([-model.intercept_, model.intercept_]) / 2

@@ -46,8 +46,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_logistic_regression_separates_what_can_be_separated() -> None:
     random = np.random.default_rng(0)
     targets = np.repeat([0, 1, 2], 40)
-    read = random.normal(size=(120, 30)) + 3 * np.eye(30)[targets]
-    centre, scale, weight, bias = (part.double().numpy() for part in fitted(read, targets, 3))
+    read = (random.normal(size=(120, 30)) + 3 * np.eye(30)[targets]).astype(np.float32)
+    centre, scale, weight, bias = (part.double().numpy() for part in fitted(read.copy(), targets, 3))
     scores = (read - centre) / scale @ weight.T + bias
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     assert roc_auc_score(targets, shares, multi_class="ovr") > 0.95
@@ -56,7 +56,7 @@ def test_a_logistic_regression_separates_what_can_be_separated() -> None:
 def test_two_classes_get_scores_whose_difference_is_the_regression() -> None:
     random = np.random.default_rng(1)
     targets = (random.random(60) > 0.5).astype(np.int64)
-    _, _, weight, bias = fitted(random.normal(size=(60, 8)) + targets[:, None], targets, 2)
+    _, _, weight, bias = fitted((random.normal(size=(60, 8)) + targets[:, None]).astype(np.float32), targets, 2)
     torch.testing.assert_close(weight[0], -weight[1])
     torch.testing.assert_close(bias[0], -bias[1])
     assert float(weight[1].sum()) > 0
@@ -65,8 +65,8 @@ def test_two_classes_get_scores_whose_difference_is_the_regression() -> None:
 def test_a_class_without_an_image_is_never_the_answer_and_a_constant_divides_nothing_by_zero() -> None:
     random = np.random.default_rng(2)
     targets = np.repeat([0, 2], 20)
-    read = np.concatenate([random.normal(size=(40, 5)), np.full((40, 1), 7.0)], axis=1)
-    parts = fitted(read, targets, 4)
+    read = np.concatenate([random.normal(size=(40, 5)), np.full((40, 1), 7.0)], axis=1).astype(np.float32)
+    parts = fitted(read.copy(), targets, 4)
     assert all(bool(torch.isfinite(part).all()) for part in parts)
     centre, scale, weight, bias = (part.double().numpy() for part in parts)
     assert set(((read - centre) / scale @ weight.T + bias).argmax(axis=1)) <= {0, 2}
@@ -75,8 +75,9 @@ def test_a_class_without_an_image_is_never_the_answer_and_a_constant_divides_not
 def test_balanced_classes_count_alike() -> None:
     random = np.random.default_rng(3)
     targets = np.array([0] * 90 + [1] * 10)
-    read = random.normal(size=(100, 4))
-    plain, balanced = (fitted(read, targets, 2, weights)[3] for weights in (None, np.array([100 / 180, 5.0])))
+    read = random.normal(size=(100, 4)).astype(np.float32)
+    weighing = (None, np.array([100 / 180, 5.0], dtype=np.float32))
+    plain, balanced = (fitted(read.copy(), targets, 2, weights)[3] for weights in weighing)
     assert float(plain[0] - plain[1]) > float(balanced[0] - balanced[1]) + 1
 
 
