@@ -150,9 +150,13 @@ def _memory(megabytes: object) -> str:
 
 
 def _adapter_rows(recipe: Fields) -> list[list[object]]:
-    method = recipe["method"]
+    method, readout = recipe["method"], recipe.get("readout", "none")
+    second: list[list[object]] = []
+    if readout != "none":
+        where = ", where the backbone allows it" if readout == "auto" else ""
+        second = [["second answer", f"from wavelet subbands of the lower blocks, in equal parts with the head's{where}"]]
     if method not in ("wara", "tiny-wara", "lora"):
-        return []
+        return second
     places = {"qkv": "queries, keys and values of attention", "proj": "projection behind attention"}
     target = str(recipe.get("target", "qkv"))
     rows: list[list[object]] = [["adapted layers", places.get(target, _text(target))], ["rank", recipe.get("rank")]]
@@ -161,7 +165,7 @@ def _adapter_rows(recipe: Fields) -> list[list[object]]:
         levels = f"{depth} levels" if isinstance(depth, int) else depth
         rows.append(["wavelet", f"{recipe.get('wavelet')}, {levels}, border {recipe.get('mode', 'symmetric')}"])
         rows.append(["gains and activation", f"{recipe.get('gains')}, {recipe.get('activation')}"])
-    return rows
+    return rows + second
 
 
 def _results(recipe: Fields, metrics: Fields, report: Fields) -> str:

@@ -84,6 +84,11 @@ def test_card_holds_every_section_with_its_figures():
     assert "| adapted layers | projection behind attention |" in behind
     earlier = {name: value for name, value in RECIPE.items() if name != "target"}
     assert render_card(earlier, measured, report()) == card
+    assert "second answer" not in card
+    for readout, where in (("subbands", "with the head's |"), ("auto", "where the backbone allows it |")):
+        read = render_card(RECIPE | {"readout": readout}, measured, report())
+        [row] = [line for line in read.splitlines() if line.startswith("| second answer |")]
+        assert row.endswith(where)
 
 
 @pytest.mark.parametrize("options", [{}, {"leak": True, "given": True}], ids=["made", "leaking"])
