@@ -154,7 +154,8 @@ def _adapter_rows(recipe: Fields) -> list[list[object]]:
     second: list[list[object]] = []
     if readout != "none":
         where = ", where the backbone allows it" if readout == "auto" else ""
-        second = [["second answer", f"from wavelet subbands of the lower blocks, in equal parts with the head's{where}"]]
+        said = f"from wavelet subbands of the lower blocks, in equal parts with the head's{where}"
+        second = [["second answer", said]]
     if method not in ("wara", "tiny-wara", "lora"):
         return second
     places = {"qkv": "queries, keys and values of attention", "proj": "projection behind attention"}
