@@ -41,7 +41,6 @@ TARGETS = (
 READOUTS = (
     ("", "none (usual)"),
     ("auto", "from the lower layers"),
-    ("none", "none"),
 )
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ def small_recipe(**options: Any) -> Recipe:
     return Recipe.from_preset(
         "quick", **{"backbone": UNTRAINED, "epochs": 2, "batch_size": 8, "bootstrap": 50, "device": "cpu", **options}
     )
+
+
+def stop_at(step: int) -> Callable[[], bool]:
+    """What a training asks whether to stop: yes, the so-manieth time."""
+    asked = itertools.count(1)
+    return lambda: next(asked) == step
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

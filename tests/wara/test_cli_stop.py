@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,6 @@ def test_ctrl_c_ends_a_training_behind_its_step_and_the_same_command_goes_on(tmp
 
 def press() -> None:
     signal.raise_signal(signal.SIGINT)
-    time.sleep(0)  # where the handler runs, at the latest
 
 
 def test_a_second_press_and_one_before_anybody_listens_end_at_once() -> None:

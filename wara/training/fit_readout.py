@@ -34,7 +34,7 @@ def fit_readout(
     """Fit a model's readout to training images, shown once as they are.
 
     A logistic regression with a weight decay, on what is read in units of its deviation. Its strength is fixed and not
-    chosen: within a factor of ten the AUROC changed by 0.003 on images that are no test images (docs/study.md).
+    chosen: within a factor of ten the AUROC changed by 0.002 on images that are no test images (docs/study.md).
 
     Args:
         model: the trained model, from `wara.training.methods.build`.

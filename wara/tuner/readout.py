@@ -3,7 +3,7 @@
 The blocks of a vision transformer that was trained elsewhere see textures of many sizes; its class token at the end
 tells little of them. What is read of each depth: the class token, the mean of the patch tokens, and the logarithm of
 their energy in each level of a wavelet transform of the token grid, channel by channel. A linear map of these, fitted
-once in closed form, gives scores that are mixed with those of the head in equal parts.
+once, gives scores that are mixed with those of the head in equal parts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TINY = 1e-6
 class SubbandReadout(nn.Module):
     """Class scores from tokens at several depths, mixed with a head's. Made by `add_readout`.
 
-    While the model trains, and until `fit` or `fill` gave it numbers, the head's scores pass as they are.
+    While the model trains, and until `fill` gave it numbers, the head's scores pass as they are.
 
     Args:
         depths: numbers of the blocks, from 1, behind which tokens are read.

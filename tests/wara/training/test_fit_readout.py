@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from tests.wara.support import draw_folder, read_rows, small_recipe
+from tests.wara.support import draw_folder, read_rows, small_recipe, stop_at
 from wara.backbones import load_backbone, outline_backbone
 from wara.errors import InputError
 from wara.export import export
@@ -24,6 +25,7 @@ from wara.training.fit_readout import fitted
 from wara.training.loop import Stopped
 from wara.training.methods import build, count_parameters
 from wara.training.readout import FILE, is_settled
+from wara.training.recipe import Recipe
 from wara.training.run import train
 from wara.tuner import adapted_layers
 from wara.tuner.readout import readout_of
@@ -31,7 +33,7 @@ from wara.tuner.readout import readout_of
 UNTRAINED_NUMBERS = 2 * 96 * (2 + 3)  # two depths of 4 blocks, class token, mean and three levels of 96 channels
 
 
-def recipe_with(**options: object):  # type: ignore[no-untyped-def]
+def recipe_with(**options: Any) -> Recipe:
     return small_recipe(**{"epochs": 1, "precision": "float32", "rank": 4, "readout": "subbands", **options})
 
 
@@ -167,16 +169,9 @@ def test_a_readout_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path, wh
 
 def test_a_run_stopped_anywhere_goes_on_to_the_same_bits(run: Path, tmp_path: Path) -> None:
     for steps in (1, 3, 5):
-        asked = 0
-
-        def stop(steps: int = steps) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked == steps
-
         other = tmp_path / str(steps)
         with pytest.raises(Stopped):
-            train(run.parent / "images", other, recipe_with(), stop=stop)
+            train(run.parent / "images", other, recipe_with(), stop=stop_at(steps))
         train(run.parent / "images", other, recipe_with(), resume=True)
         for name in ("predictions.csv", "adapter/adapter_model.safetensors", f"adapter/{FILE}"):
             assert (other / name).read_bytes() == (run / name).read_bytes(), (steps, name)

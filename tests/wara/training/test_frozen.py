@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import nn
 
-from tests.wara.support import draw_folder, small_recipe
+from tests.wara.support import draw_folder, small_recipe, stop_at
 from wara import WaraConfig
 from wara.data.batches import Batches
 from wara.data.catalogue import read_catalogue
@@ -190,16 +190,9 @@ def test_a_run_of_kept_tokens_stopped_anywhere_goes_on_to_the_same_bits(
     recipe = small_recipe(epochs=3, last_blocks=1, views=2, dropout=0.1, batch_size=4)
     train(image_folder, tmp_path / "whole", recipe, cache=pixel_cache)
     for steps in (1, 4, 12):  # while looking at training images, at validation images or training, in a later epoch
-        asked = 0
-
-        def stop(steps: int = steps) -> bool:
-            nonlocal asked
-            asked += 1
-            return asked == steps
-
         run = tmp_path / str(steps)
         with pytest.raises(Stopped):
-            train(image_folder, run, recipe, cache=pixel_cache, stop=stop)
+            train(image_folder, run, recipe, cache=pixel_cache, stop=stop_at(steps))
         train(image_folder, run, recipe, cache=pixel_cache, resume=True)
         for name in ("predictions.csv", "adapter/adapter_model.safetensors"):
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (steps, name)
