@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from app.client import Backend, BackendProblem
 from app.components import format as words
+from app.components.choice import Choice
 from app.components.events import listen
 from app.components.html import ASSETS, alert, escape, icon, logo, panel
 from app.components.job import render_chip
@@ -113,14 +114,14 @@ def build(backend: Backend) -> gr.Blocks:
             bar = alert(sentence, kind="info") if sentence else ""
             return render_header(health, jobs), bar, health
 
-        async def beat(health: dict[str, Any] | None, watching: str | None) -> tuple[Any, ...]:
+        async def beat(health: dict[str, Any] | None, watching: Choice[str | None]) -> tuple[Any, ...]:
             if health is None or health.get("device") is None:  # right after the start
-                return *(await greet()), gr.skip(), gr.skip(), watching
+                return *(await greet()), gr.skip(), gr.skip()
             try:
-                jobs = await backend.jobs()
+                jobs, shown = await parts["train"]["look"](watching)
             except BackendProblem as problem:
-                return render_header(None, []), alert(problem.sentence), None, gr.skip(), gr.skip(), watching
-            return render_header(health, jobs), gr.skip(), health, *(await parts["train"]["view"](watching, jobs))
+                return render_header(None, []), alert(problem.sentence), None, gr.skip(), gr.skip()
+            return render_header(health, jobs), gr.skip(), health, *shown
 
         listen(blocks.load, greet, None, [header, notice, about])
         watched = parts["train"]["inputs"]

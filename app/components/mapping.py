@@ -9,6 +9,7 @@ import gradio as gr
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import sharing
+from app.components.choice import Choice
 from app.components.events import listen
 from app.components.forms import cards, select, text
 from app.components.html import alert, alerts, bar, button, escape, icon, panel, table, tile
@@ -70,11 +71,11 @@ async def render(backend: Backend, dataset: dict[str, Any] | None, choice: dict[
 def wire(backend: Backend, form: gr.HTML, shown: gr.HTML, chosen: gr.State, outputs: list[Any], show: Any) -> None:
     """Connect the form: a look at each pause in writing, columns anew for another table, one button to apply."""
 
-    async def look(choice: dict[str, Any], event: gr.EventData) -> str:
-        return await _look(backend, choice, _values(event))
+    async def look(chosen: Choice[dict[str, Any]], event: gr.EventData) -> str:
+        return await _look(backend, chosen.value, _values(event))
 
-    async def change(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, Any]:
-        data = dict(event._data or {})
+    async def change(chosen: Choice[dict[str, Any]], event: gr.EventData) -> tuple[Any, Any]:
+        data, dataset_id = dict(event._data or {}), chosen.value["id"]
         if data.get("source") not in ("table", "sheet"):
             return gr.skip(), gr.skip()
         values = _values(event)
@@ -82,21 +83,23 @@ def wire(backend: Backend, form: gr.HTML, shown: gr.HTML, chosen: gr.State, outp
         if data["source"] == "sheet":
             asked["sheet"] = values.get("sheet")
         try:
-            found = await backend.preview_mapping(choice["id"], asked)
-            return render_form(await backend.dataset(choice["id"]), found), render_preview(found)
+            found = await backend.preview_mapping(dataset_id, asked)
+            return render_form(await backend.dataset(dataset_id), found), render_preview(found)
         except BackendProblem as problem:
             return gr.skip(), alert(problem.sentence)
 
-    async def apply(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+    async def apply(chosen: Choice[dict[str, Any]], event: gr.EventData) -> tuple[Any, ...]:
         try:
-            await backend.set_mapping(choice["id"], order_of(_values(event)))
+            await backend.set_mapping(chosen.value["id"], order_of(_values(event)))
         except BackendProblem as problem:
             # The form stays as it was filled in; what is wrong stands beneath its button.
             return (*(gr.skip() for _ in outputs[:-1]), alert(problem.sentence, title="Not applied."))
-        return await show({**choice, "mapping": False, "cls": None, "offset": 0})
+        chosen.value = {**chosen.value, "mapping": False, "cls": None, "offset": 0}
+        return await show(chosen)
 
-    async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
-        return await show({**choice, "mapping": False})
+    async def act(chosen: Choice[dict[str, Any]], event: gr.EventData) -> tuple[Any, ...]:
+        chosen.value = {**chosen.value, "mapping": False}
+        return await show(chosen)
 
     listen(form.look, look, [chosen], [shown])
     listen(form.change, change, [chosen], [form, shown])

@@ -9,6 +9,7 @@ import gradio as gr
 from app.client import Backend, BackendProblem, browser_url
 from app.components import format as words
 from app.components import forms, sharing
+from app.components.choice import Choice
 from app.components.classified import WITH_ADAPTER
 from app.components.events import listen
 from app.components.html import alert, escape, icon, next_step, page_head, panel
@@ -23,14 +24,17 @@ def build(backend: Backend) -> dict[str, Any]:
     panel(page_head("Analyse", "See at which scale of detail the training worked, and how much of its room it used."))
     choice = panel(elem_id="analyse-choice", wire="studio.form(element, trigger, {changed: 'changed'})")
     figures = panel(elem_id="analyse-figures")
-    picked = gr.State({})
-    outputs = [choice, figures, picked]
+    picked = gr.State(Choice[dict[str, str]]({}))
+    outputs = [choice, figures]
 
-    async def view(values: dict[str, str]) -> tuple[Any, ...]:
+    async def view(picked: Choice[dict[str, str]]) -> tuple[Any, ...]:
+        return await picked.draw(drawing)
+
+    async def drawing(values: dict[str, str]) -> tuple[tuple[Any, ...], dict[str, str]]:
         try:
             models = [model for model in await backend.models() if model["method"] in WITH_ADAPTER]
             if not models:
-                return "", _nothing(await backend.me()), {}
+                return ("", _nothing(await backend.me())), {}
             known = {model["id"]: model for model in models}
             model = known.get(values.get("model", ""), models[0])
             energy = await backend.subband_energy(model["id"])
@@ -39,17 +43,15 @@ def build(backend: Backend) -> dict[str, Any]:
             readings = await _readings(backend, values)
             by_class = await _by_class(backend, model)
         except BackendProblem as problem:
-            return gr.skip(), alert(problem.sentence), values
-        return (
-            render_choice(models, values, energy, spectrum),
-            render_figures(values, known, energy, spectrum, readings, by_class),
-            values,
-        )
+            return (gr.skip(), alert(problem.sentence)), values
+        shown = render_figures(values, known, energy, spectrum, readings, by_class)
+        return (render_choice(models, values, energy, spectrum), shown), values
 
-    async def changed(event: gr.EventData) -> tuple[Any, ...]:
-        return await view((event._data or {}).get("values") or {})
+    async def changed(picked: Choice[dict[str, str]], event: gr.EventData) -> tuple[Any, ...]:
+        picked.value = (event._data or {}).get("values") or {}
+        return await view(picked)
 
-    listen(choice.changed, changed, None, outputs)
+    listen(choice.changed, changed, [picked], outputs)
     return {"show": view, "inputs": [picked], "outputs": outputs}
 
 

@@ -10,18 +10,13 @@ from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import mapping, masking, sharing
 from app.components.arrival import ARRIVAL, render_receiving
+from app.components.choice import Choice
+from app.components.dataset import SHOWN_AT_ONCE, render_dataset
 from app.components.events import listen
-from app.components.findings import render_decisions, render_findings
-from app.components.html import alert, alerts, bar, button, empty, escape, icon, page_head, panel, table, tile
+from app.components.html import alert, button, empty, escape, icon, page_head, panel
 
-SHOWN_AT_ONCE = 24
 WORKING = ("receiving", "checking")
 GONE = "The data set that was shown here is no longer here, or no longer shared with you."
-SPLIT_SOURCES = {
-    "given": "This split came with the data and is kept.",
-    "made": "The split was made here; where patients are known, all images of one stay on one side.",
-    "completed": "The given split is kept; the side that it lacked was taken out of its training images.",
-}
 
 UPLOAD = f"""
 <section class="card upload" aria-label="Add images">
@@ -82,7 +77,7 @@ DETAIL_WIRE = "studio.actions(element, trigger, 'act'); studio.masks(element, tr
 def build(backend: Backend) -> dict[str, Any]:
     """Lay the page out and wire it; returns ``show``, its arguments and outputs for the frame."""
     panel(page_head("Data", "Bring in images, one folder for each class, and see what you have before training."))
-    chosen = gr.State({"id": None, "cls": None, "offset": 0})
+    chosen = gr.State(Choice(anew(None)))
     ticking = gr.Timer(1.0, active=False)
     with gr.Row(elem_classes="columns"):
         with gr.Column(elem_classes="side"):
@@ -91,20 +86,25 @@ def build(backend: Backend) -> dict[str, Any]:
         with gr.Column(elem_classes="main"):
             detail = panel(elem_id="data-detail", wire=DETAIL_WIRE)
             form, preview = mapping.panels()
-    outputs = [listing, detail, ticking, chosen, form, preview]
+    outputs = [listing, detail, ticking, form, preview]
 
     async def show(
-        choice: dict[str, Any], note: str = "", *, keep_form: bool = False, acted: bool = False
+        chosen: Choice[dict[str, Any]], note: str = "", *, keep_form: bool = False, acted: bool = False
     ) -> tuple[Any, ...]:
+        return await chosen.draw(lambda choice: drawing(choice, note, keep_form=keep_form, acted=acted))
+
+    async def drawing(
+        choice: dict[str, Any], note: str, *, keep_form: bool, acted: bool
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             datasets = await backend.datasets()
         except BackendProblem as problem:
-            return alert(problem.sentence), "", gr.Timer(active=True), {**choice, "drawn": None}, "", ""
+            return (alert(problem.sentence), "", gr.Timer(active=True), "", ""), {**choice, "drawn": None}
         known = {dataset["id"]: dataset for dataset in datasets}
         if choice["id"] not in known:
             if acted and choice["id"]:
                 note += alert(GONE, kind="info")
-            choice = {"id": datasets[0]["id"] if datasets else None, "cls": None, "offset": 0}
+            choice = anew(datasets[0]["id"] if datasets else None)
         working = any(dataset["status"] in WORKING for dataset in datasets)
         dataset = known.get(choice["id"])
         asked: tuple[Any, Any] = ("", "")
@@ -121,52 +121,56 @@ def build(backend: Backend) -> dict[str, Any]:
                 choice = {**choice, "asked": choice["id"] if asked[0] else None}
         except BackendProblem as problem:
             body, choice = note + alert(problem.sentence), {**choice, "drawn": None}
-        return render_list(datasets, choice["id"]), body, gr.Timer(active=working), choice, *asked
+        return (render_list(datasets, choice["id"]), body, gr.Timer(active=working), *asked), choice
 
-    async def show_again(choice: dict[str, Any]) -> tuple[Any, ...]:
-        return await show(choice, keep_form=True)
+    async def show_again(chosen: Choice[dict[str, Any]]) -> tuple[Any, ...]:
+        return await show(chosen, keep_form=True)
 
-    async def act(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+    async def act(chosen: Choice[dict[str, Any]], event: gr.EventData) -> tuple[Any, ...]:
         data = dict(event._data or {})
-        note = ""
+        note, choice = "", chosen.value
         match data.get("action"):
             case "select":
-                choice = {"id": data.get("id"), "cls": None, "offset": 0}
+                chosen.value = anew(data.get("id"))
             case "filter":
-                choice = {**choice, "cls": data.get("cls") or None, "offset": 0}
+                chosen.value = {**choice, "cls": data.get("cls") or None, "offset": 0}
             case "page":
-                choice = {**choice, "offset": max(0, int(data.get("offset") or 0))}
+                chosen.value = {**choice, "offset": max(0, int(data.get("offset") or 0))}
             case "mask":
-                choice = {**choice, "masking": data.get("id")}
+                chosen.value = {**choice, "masking": data.get("id")}
             case "masked":
-                choice = {**choice, "masking": None, "offset": 0}
+                chosen.value = {**choice, "masking": None, "offset": 0}
                 note = masking.render_done(data)
             case "map":
-                choice = {**choice, "mapping": True}
+                chosen.value = {**choice, "mapping": True}
             case "delete":
                 try:
                     await backend.delete_dataset(str(data.get("id")))
-                    choice = {**choice, "id": None} if choice["id"] == data.get("id") else choice
+                    if chosen.value["id"] == data.get("id"):
+                        chosen.value = {**chosen.value, "id": None}
                 except BackendProblem as problem:
                     note = alert(problem.sentence)
             case "fix" | "undo":
                 note = await _decide(backend, data)
-                choice = {**choice, "offset": 0}
-        return await show(choice, note, acted=True)
+                chosen.value = {**chosen.value, "offset": 0}
+        return await show(chosen, note, acted=True)
 
-    async def uploaded(choice: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+    async def uploaded(chosen: Choice[dict[str, Any]], event: gr.EventData) -> tuple[Any, ...]:
         new = (event._data or {}).get("id")
-        return await show({"id": new, "cls": None, "offset": 0} if new else choice)
+        if new:
+            chosen.value = anew(new)
+        return await show(chosen)
 
     async def announce_demo() -> str:
         return render_drawing()
 
-    async def add_demo(choice: dict[str, Any]) -> tuple[Any, ...]:
+    async def add_demo(chosen: Choice[dict[str, Any]]) -> tuple[Any, ...]:
         try:
             made = await backend.add_demo()
         except BackendProblem as problem:
-            return await show(choice, alert(problem.sentence))
-        return await show({"id": made["id"], "cls": None, "offset": 0})
+            return await show(chosen, alert(problem.sentence))
+        chosen.value = anew(made["id"])
+        return await show(chosen)
 
     announced = listen(upload.demo, announce_demo, None, [detail])
     listen(announced.then, add_demo, [chosen], outputs)
@@ -176,6 +180,11 @@ def build(backend: Backend) -> dict[str, Any]:
     mapping.wire(backend, form, preview, chosen, outputs, show)
     listen(ticking.tick, show_again, [chosen], outputs, repeats=True)
     return {"show": show_again, "inputs": [chosen], "outputs": outputs}
+
+
+def anew(dataset_id: str | None) -> dict[str, Any]:
+    """What is chosen when a data set is opened: all its classes, from the first image on."""
+    return {"id": dataset_id, "cls": None, "offset": 0}
 
 
 async def _decide(backend: Backend, data: dict[str, Any]) -> str:
@@ -284,122 +293,4 @@ def render_failed(dataset: dict[str, Any]) -> str:
     return (
         f'<section class="card"><h2>{escape(dataset["name"])}</h2>{alert(sentence, title="It cannot be used.")}'
         f"<p>Change the folder as described, then choose it again.</p>{remove}</section>"
-    )
-
-
-def render_dataset(
-    dataset: dict[str, Any], report: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]
-) -> str:
-    """Everything about one data set that is ready."""
-    change = sharing.may_change(dataset)
-    parts = [
-        '<div class="title-row">',
-        f'<h2 class="big">{escape(dataset["name"])}</h2>',
-        f'<span class="title-side">{sharing.share_button("dataset", dataset)}'
-        f'<a class="button button-primary" data-needs="write" href="#train"'
-        f' data-wish="train-form:dataset_id={escape(dataset["id"])}">'
-        f"{icon('train')}<span>Train on these images</span></a></span></div>",
-        render_tiles(dataset, report),
-        render_decisions(dataset["id"], report, change=change),
-        render_findings(dataset["id"], report, change=change),
-        alerts(report.get("notes") or []),
-        render_classes(report["classes"], report),
-        mapping.change_button(dataset),
-        render_images(dataset, images, choice),
-        render_passed_over(report),
-    ]
-    return f'<article data-dataset="{escape(dataset["id"])}" data-state="ready">{"".join(parts)}</article>'
-
-
-def render_tiles(dataset: dict[str, Any], report: dict[str, Any]) -> str:
-    """The few numbers that say what the data set is."""
-    patients = report.get("patients")
-    tiles = [
-        tile(words.count(report["images"]), "images"),
-        tile(words.count(len(dataset["classes"])), "classes"),
-        tile(words.count(patients) if patients else "–", "patients", "" if patients else "not known"),
-        tile(words.count(report["passed_over"]["count"]), "passed over"),
-    ]
-    return f'<div class="tiles">{"".join(tiles)}</div>'
-
-
-def render_classes(classes: list[dict[str, Any]], report: dict[str, Any]) -> str:
-    """Images of each class with bars, and on which side of the split they stand; patients below."""
-    sides = {side: report["splits"][side] for side in ("train", "val", "test") if side in report["splits"]}
-    total = sum(item["count"] for item in classes)
-    most = max((item["count"] for item in classes), default=0) or 1
-    rows = [
-        [
-            escape(item["name"]),
-            bar(item["count"] / most, label=f"{words.percent(item['count'] / (total or 1))} of the images"),
-            words.percent(item["count"] / (total or 1)),
-            words.count(item["count"]),
-            *(words.count(side["classes"].get(item["name"], 0)) for side in sides.values()),
-        ]
-        for item in classes
-    ]
-    rows.append(
-        ["<b>All images</b>", "", "", f"<b>{words.count(total)}</b>"]
-        + [f"<b>{words.count(side['images'])}</b>" for side in sides.values()]
-    )
-    if report.get("patients"):
-        rows.append(
-            ["Patients", "", "", words.count(report["patients"])]
-            + [words.count(side.get("patients")) for side in sides.values()]
-        )
-    head = ("Class", "", "Share", "Images", *(words.side_name(side) for side in sides))
-    body = table(head, rows, caption="Images of each class and side", numeric=tuple(range(2, len(head))))
-    hint = (
-        "The model learns from the training images, is chosen on the validation images and is judged once on the "
-        f"test images. {SPLIT_SOURCES.get(report.get('split_source') or '', '')}"
-    )
-    return (
-        f'<section class="card" id="data-classes"><h3>Classes and split</h3>{body}<p class="hint">{hint}</p></section>'
-    )
-
-
-def render_images(dataset: dict[str, Any], images: dict[str, Any], choice: dict[str, Any]) -> str:
-    """The sample grid on dark ground, with a filter by class."""
-    chips = [_chip("All", "", choice["cls"] is None)]
-    chips += [_chip(item["name"], item["name"], choice["cls"] == item["name"]) for item in dataset["classes"]]
-    figures = "".join(
-        f'<figure><img src="{escape(item["url"])}" alt="Image of class {escape(item["label"])}" loading="lazy">'
-        f"<figcaption><b>{escape(item['label'])}</b><span>{escape(words.side_name(item.get('split') or ''))}</span>"
-        "</figcaption></figure>"
-        for item in images["items"]
-    )
-    total, offset = images["total"], choice["offset"]
-    last = min(offset + SHOWN_AT_ONCE, total)
-    back = button("Earlier", "page", look="quiet button-small", offset=str(max(0, offset - SHOWN_AT_ONCE)))
-    on = button("Next", "page", look="quiet button-small", offset=str(offset + SHOWN_AT_ONCE))
-    place = f"{words.count(offset + 1)} to {words.count(last)} of {words.count(total)}" if total else "None"
-    return (
-        f'<section class="card" id="data-images"><div class="title-row"><h3>Images</h3>'
-        f'<div class="chips" role="group" aria-label="Show the class">{"".join(chips)}</div></div>'
-        f'<div class="lightbox">{figures}</div>'
-        f'<div class="pager"><span>{place}</span>{back if offset else ""}{on if last < total else ""}</div></section>'
-    )
-
-
-def _chip(label: str, cls: str, on: bool) -> str:
-    pressed = "true" if on else "false"
-    return (
-        f'<button type="button" class="chip" data-action="filter" data-cls="{escape(cls)}"'
-        f' aria-pressed="{pressed}">{escape(label)}</button>'
-    )
-
-
-def render_passed_over(report: dict[str, Any]) -> str:
-    """Files that were not used, each with its reason."""
-    passed = report.get("passed_over") or {}
-    files = passed.get("list") or []
-    if not files:
-        return ""
-    rows = [(escape(item["file"]), escape(item["reason"])) for item in files[:200]]
-    body = table(("File", "Reason"), rows, caption="Files that were passed over")
-    number = passed.get("count", len(files))
-    more = f'<p class="hint">The first 200 of {words.count(number)} are shown.</p>' if number > 200 else ""
-    return (
-        f'<section class="card" id="data-passed-over"><h3>Passed over</h3>'
-        f"<p>{words.plural(number, 'file was', 'files were')} not used:</p>{body}{more}</section>"
     )

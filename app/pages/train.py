@@ -10,10 +10,11 @@ import gradio as gr
 from app.client import Backend, BackendProblem
 from app.components import format as words
 from app.components import forms, sharing, train_options
+from app.components.choice import Choice
 from app.components.estimate import MEASURING, render_estimate, render_unknown
 from app.components.events import listen
-from app.components.html import alert, button, empty, escape, page_head, panel, table
-from app.components.job import UNFINISHED, backbone_name, render_badge, render_job
+from app.components.html import alert, empty, escape, page_head, panel
+from app.components.job_list import render_jobs, watched_of
 
 ADAPTERS = "wara tiny-wara lora"
 SUBBANDS = "wara tiny-wara"
@@ -58,9 +59,9 @@ WORDS = ("wavelet", "gains", "target", "readout", "activation", "fit", "augment"
 
 
 def build(backend: Backend) -> dict[str, Any]:
-    """Lay the page out and wire it; returns ``show`` and ``view`` with their outputs for the frame."""
+    """Lay the page out and wire it; returns ``show`` and ``look`` with their outputs for the frame."""
     panel(page_head("Train", "Teach a pretrained network your classes. It goes on when you close this page."))
-    watched = gr.State(None)
+    watched = gr.State(Choice[str | None](None))
     with gr.Row(elem_classes="columns wide-side"):
         with gr.Column(elem_classes="side"):
             form = panel(
@@ -73,22 +74,30 @@ def build(backend: Backend) -> dict[str, Any]:
         with gr.Column(elem_classes="main"):
             job = panel(elem_id="train-job", wire="studio.actions(element, trigger, 'act')")
             listing = panel(elem_id="train-list", wire="studio.actions(element, trigger, 'act')")
-    live = [job, listing, watched]
+    live = [job, listing]
 
-    async def jobs_view(watching: str | None, jobs: list[dict[str, Any]] | None = None) -> tuple[Any, ...]:
+    async def look(watching: Choice[str | None]) -> tuple[list[dict[str, Any]], tuple[str, str]]:
+        """All trainings, and what of them is shown."""
+
+        async def drawing(chosen: str | None) -> tuple[Any, str | None]:
+            jobs = await backend.jobs()
+            chosen = watched_of(jobs, chosen)
+            done = next((job["model_id"] for job in jobs if job["id"] == chosen), None)
+            try:
+                model = await backend.model(done) if done else None
+            except BackendProblem:
+                model = None  # deleted meanwhile; the training itself can still be shown
+            return (jobs, render_jobs(jobs, chosen, model)), chosen
+
+        return await watching.draw(drawing)
+
+    async def jobs_view(watching: Choice[str | None]) -> tuple[str, str]:
         try:
-            jobs = await backend.jobs() if jobs is None else jobs
+            return (await look(watching))[1]
         except BackendProblem as problem:
-            return alert(problem.sentence), "", watching
-        watching = watched_of(jobs, watching)
-        done = next((job["model_id"] for job in jobs if job["id"] == watching), None)
-        try:
-            model = await backend.model(done) if done else None
-        except BackendProblem:
-            model = None  # deleted meanwhile; the training itself can still be shown
-        return *render_jobs(jobs, watching, model), watching
+            return alert(problem.sentence), ""
 
-    async def show(watching: str | None) -> tuple[Any, ...]:
+    async def show(watching: Choice[str | None]) -> tuple[Any, ...]:
         try:
             # Backbones take seconds right after the server's start; what changes is asked for after them, so that of
             # two answers under way the later never shows the older state.
@@ -96,18 +105,19 @@ def build(backend: Backend) -> dict[str, Any]:
             datasets = await backend.datasets()
             writes = sharing.may_write(await backend.me())
         except BackendProblem as problem:
-            return alert(problem.sentence), "", watching, ""
+            return alert(problem.sentence), "", ""
         form_now = render_form(datasets, backbones) if writes else render_looks_only()
         return *(await jobs_view(watching)), form_now
 
-    async def start(watching: str | None, event: gr.EventData) -> tuple[Any, ...]:
+    async def start(watching: Choice[str | None], event: gr.EventData) -> tuple[Any, ...]:
         try:
             made = await backend.start_job(read_order((event._data or {}).get("values") or {}))
         except BackendProblem as problem:
             return *(await jobs_view(watching)), alert(problem.sentence)
-        return *(await jobs_view(made["id"])), ""
+        watching.value = made["id"]
+        return *(await jobs_view(watching)), ""
 
-    async def act(watching: str | None, event: gr.EventData) -> tuple[Any, ...]:
+    async def act(watching: Choice[str | None], event: gr.EventData) -> tuple[Any, ...]:
         data = dict(event._data or {})
         note = ""
         try:
@@ -123,7 +133,7 @@ def build(backend: Backend) -> dict[str, Any]:
                 case "delete":
                     await backend.delete_job(str(data.get("id")))
                 case "watch":
-                    watching = data.get("id")
+                    watching.value = data.get("id")
         except BackendProblem as problem:
             note = alert(problem.sentence)
         return *(await jobs_view(watching)), note
@@ -140,7 +150,7 @@ def build(backend: Backend) -> dict[str, Any]:
         except BackendProblem as problem:
             return render_unknown(problem.sentence)
 
-    async def weights_added(watching: str | None) -> tuple[Any, ...]:
+    async def weights_added(watching: Choice[str | None]) -> tuple[Any, ...]:
         return await show(watching)
 
     listen(form.settled, measuring, [], [expected])
@@ -149,65 +159,7 @@ def build(backend: Backend) -> dict[str, Any]:
     listen(form.weights_added, weights_added, [watched], [*live, form])
     listen(job.act, act, [watched], [*live, answer])
     listen(listing.act, act, [watched], [*live, answer])
-    return {"show": show, "inputs": [watched], "outputs": [*live, form], "live": live, "view": jobs_view}
-
-
-def watched_of(jobs: list[dict[str, Any]], watching: str | None) -> str | None:
-    """Return the training to show: the chosen one, else the one that runs, else the newest.
-
-    So a training that runs is found again after a refresh and from another browser.
-    """
-    if any(job["id"] == watching for job in jobs):
-        return watching
-    running = next((job["id"] for job in jobs if job["state"] == "running"), None)
-    return running or (jobs[0]["id"] if jobs else None)
-
-
-def render_jobs(
-    jobs: list[dict[str, Any]], watching: str | None, model: dict[str, Any] | None = None
-) -> tuple[str, str]:
-    """The watched training with its model, and the list of all."""
-    if watching is None:
-        sentence = "Once a training has started, its curves and the time left appear here."
-        return empty("No training yet", sentence, mark="train"), ""
-    watched = next(job for job in jobs if job["id"] == watching)
-    return render_job(watched, model), render_list(jobs, watching)
-
-
-def render_list(jobs: list[dict[str, Any]], watching: str) -> str:
-    """Every training with its state; shown once there is more than one."""
-    if len(jobs) < 2:
-        return ""
-    rows = []
-    for job in jobs:
-        name = (
-            f'<button type="button" class="link" data-action="watch" data-id="{escape(job["id"])}"'
-            f"{' aria-current=true' if job['id'] == watching else ''}>{escape(job['name'])}</button>"
-        )
-        remove, state = "", render_badge(job)
-        if (job.get("position") or 0) > 0:
-            state += f' <span class="hint">place&nbsp;{words.count(job["position"])}</span>'
-        if job.get("movable") and (job.get("position") or 0) > 1:
-            label = f"Move {job['name']} up"
-            remove = button(label, "up", look="icon", mark="up", id=job["id"])
-        if job["state"] not in UNFINISHED:
-            question = f"Remove “{job['name']}” from this list? Its model, if there is one, stays."
-            label = f"Remove {job['name']}"
-            remove = button(
-                label, "delete", look="icon", mark="trash", id=job["id"], confirm=question, confirm_label="Remove"
-            )
-        rows.append(
-            (
-                name,
-                state,
-                escape(words.method_name(job["method"])),
-                escape(backbone_name(job)),
-                escape(words.moment(job.get("created"))),
-                remove,
-            )
-        )
-    head = ("Training", "State", "Method", "Backbone", "Started", '<span class="sr-only">Move up or remove</span>')
-    return f'<section class="card"><h2>All trainings</h2>{table(head, rows, caption="All trainings")}</section>'
+    return {"show": show, "inputs": [watched], "outputs": [*live, form], "live": live, "look": look}
 
 
 def read_order(values: dict[str, str]) -> dict[str, Any]:

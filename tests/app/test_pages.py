@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.components import dataset as ready
+from app.components import job_list
 from app.components.arrival import render_receiving
 from app.components.classified import render_earlier, render_results
 from app.components.html import escape
@@ -88,7 +90,7 @@ def everything() -> dict[str, str]:
     patient = {"patient": HOSTILE, "images": 2, "label": HOSTILE, "probabilities": {HOSTILE: 0.9}, "warnings": 0}
     patients = {"total": 1, "rule": HOSTILE, "items": [patient]}
     return {
-        "data set": data.render_dataset(dataset(), report(), images, choice),
+        "data set": ready.render_dataset(dataset(), report(), images, choice),
         "list": data.render_list([dataset()], "d1"),
         "checking": data.render_checking(dataset(status="checking", progress={"done": 1, "total": 3})),
         "receiving": render_receiving(
@@ -102,7 +104,7 @@ def everything() -> dict[str, str]:
         "running": render_job(job()),
         "failed": render_job(job(state="failed", error=refused)),
         "done": render_job(job(state="succeeded", model_id="m1"), model()),
-        "jobs": train.render_list([job(), job(id="j2", state="failed")], "j1"),
+        "jobs": job_list.render_list([job(), job(id="j2", state="failed")], "j1"),
         "results": render_results(answers, items, model(), patients=patients),
         "broken off": render_results(batch(state="failed", error=refused), [], model()),
         "earlier": render_earlier([batch()]),
@@ -257,7 +259,7 @@ def test_images_of_the_demo_are_offered_only_where_a_model_knows_their_classes()
 
 
 def test_classes_without_images_are_counted_as_none() -> None:
-    html = data.render_classes([{"name": "a", "count": 0}], {"splits": {}})
+    html = ready.render_classes([{"name": "a", "count": 0}], {"splits": {}})
     assert "<b>0</b>" in html
 
 
@@ -270,7 +272,7 @@ def test_a_training_that_waits_says_its_place_and_can_be_started_next() -> None:
     assert "Place 3 in the queue" in html and 'data-action="first"' in html and 'data-action="pause"' in html
     html = render_job(job(state="queued", position=1, starts_in=300.0, progress=None))
     assert "Next in the queue" in html and "starts in about 5 min" in html and 'data-action="first"' not in html
-    listed = train.render_list([job(id="a"), job(id="b", state="queued", position=2, movable=True)], "a")
+    listed = job_list.render_list([job(id="a"), job(id="b", state="queued", position=2, movable=True)], "a")
     assert "place&nbsp;2" in listed and 'data-action="up"' in listed and 'data-action="delete"' not in listed
 
 
@@ -294,10 +296,10 @@ def test_what_happened_is_told_and_open_when_something_unusual_did() -> None:
 
 def test_the_running_training_is_found_without_having_been_chosen() -> None:
     jobs = [job(id="new", state="queued"), job(id="runs"), job(id="old", state="failed")]
-    assert train.watched_of(jobs, None) == "runs"
-    assert train.watched_of(jobs, "old") == "old"
-    assert train.watched_of(jobs, "deleted") == "runs"
-    assert train.watched_of([], "deleted") is None
+    assert job_list.watched_of(jobs, None) == "runs"
+    assert job_list.watched_of(jobs, "old") == "old"
+    assert job_list.watched_of(jobs, "deleted") == "runs"
+    assert job_list.watched_of([], "deleted") is None
 
 
 def test_a_model_is_shown_with_interval_parameters_and_time() -> None:

@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from app.components.dataset import render_dataset
 from app.pages import data
 from backend.door import holds_raw
 from backend.settings import Settings
@@ -154,7 +155,7 @@ def look_at_everything(studio: Studio, dataset_id: str) -> bytes:
     assert studio.http.get(f"{base}/arrived").status_code == 200
     assert studio.http.post(f"{base}/mapping/preview", json=None).status_code == 200
     dataset, choice = studio.dataset(dataset_id), {"cls": None, "offset": 0}
-    html = data.render_list([dataset], dataset_id) + data.render_dataset(dataset, report, images, choice)
+    html = data.render_list([dataset], dataset_id) + render_dataset(dataset, report, images, choice)
     assert "passed over" in html
     return html.encode()
 
