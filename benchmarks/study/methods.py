@@ -113,6 +113,9 @@ def _common(backbone: Backbone, options: dict[str, Any]) -> dict[str, Any]:
 
 def _lora(backbone: Backbone, rank: int | None, options: dict[str, Any]) -> nn.Module:
     assert rank is not None
+    if blocks := options.pop("layers_to_transform", None):
+        # PEFT finds the number of a block only behind a name in front of ``blocks``, which timm's models don't have.
+        options["target_modules"] = rf"blocks\.({'|'.join(map(str, blocks))})\.attn\.qkv"
     return _peft(backbone, peft.LoraConfig(r=rank, lora_alpha=_SCALE * rank, **_common(backbone, options)))
 
 

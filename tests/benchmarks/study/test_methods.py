@@ -19,6 +19,7 @@ from wara.errors import InputError
 from wara.training.class_token import class_token_only
 from wara.training.methods import trained_state
 from wara.tuner import SubbandTransform, TokenGrid, WaraConfig
+from wara.tuner.readout import readout_of
 from wara.tuner.tokens import TokenTransform
 
 GRID = TokenGrid(4, 4, 1)
@@ -237,3 +238,11 @@ def test_options_that_no_method_takes_are_refused() -> None:
     model = build(cell, backbone)
     with pytest.raises(InputError, match="trains nothing of this name"):
         parameter_groups(model, backbone, cell)
+
+
+@pytest.mark.parametrize("base", ["lora", "wara"])
+def test_an_adapter_beside_a_readout_goes_into_the_blocks_that_are_named(base: str) -> None:
+    model = build(cell_of(base, {"readout": True, "layers_to_transform": [2, 3]}), fresh())
+    trained = [name for name, p in model.named_parameters() if p.requires_grad and "head" not in name]
+    assert {name.partition("blocks.")[2][0] for name in trained} == {"2", "3"}
+    assert readout_of(model) is not None
