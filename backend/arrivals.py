@@ -12,11 +12,14 @@ from wara.data.catalogue import Catalogue, read_catalogue, require_trainable
 from wara.data.grids import is_table_name
 from wara.data.sources import Source, open_source
 from wara.errors import InputError
-from wara.imaging import is_image_name
+from wara.imaging import is_image_name, is_raster_name
 from wara.imaging.deidentify import Consent
 
 LABELS_FOLDER = "labels"
-UNKNOWN_LABELS = frozenset({"no-classes", "one-class", "csv-column-missing", "csv-column-twice", "csv-files-missing"})
+# Folders of one patient each may well be no classes at all.
+UNKNOWN_LABELS = frozenset(
+    {"no-classes", "one-class", "too-few-patients", "csv-column-missing", "csv-column-twice", "csv-files-missing"}
+)
 
 
 def read_band(written: str) -> int | None:
@@ -55,12 +58,17 @@ def count_images(folder: Path, source: str) -> int:
         return sum(is_image_name(name) for name in opened.names())
 
 
-def labels_are_unknown(error: InputError, manifest: list[dict[str, Any]]) -> bool:
+def labels_are_unknown(error: InputError, staging: Path, source: str) -> bool:
     """Whether the images may well be good and only their labels stand elsewhere: a person can then say where."""
     if error.code in UNKNOWN_LABELS:
         return True
-    # A folder for each patient looks like classes of one image; a table beside them says that they are none.
-    return error.code == "class-too-small" and any(is_table_name(entry["name"]) for entry in manifest)
+    if error.code != "class-too-small":
+        return False
+    # A folder for each patient looks like classes of one image; a table beside them says that they are none, and
+    # headers may.
+    with open_source(staging / source) as opened:
+        names = opened.names()
+    return any(is_table_name(name) for name in names) or not any(is_raster_name(name) for name in names)
 
 
 def _labels_bytes(source: Source, staging: Path, labels: str) -> bytes:

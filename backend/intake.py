@@ -265,7 +265,7 @@ class Intake(Places):
         try:
             catalogue = list_upload(staging, source, labels)
         except InputError as error:
-            if not labels_are_unknown(error, manifest):
+            if not labels_are_unknown(error, staging, source):
                 raise
             problem = as_problem(error)
         with self.database.session() as session:

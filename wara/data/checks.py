@@ -87,7 +87,8 @@ def _too_few(name: str, images: int, patients: int, wanted: Sequence[str]) -> In
         f"A class has images of only {patients} {plural}; at least {needed}",
         seen=f"{name}: {images} images",
         remedy="A patient is never on two sides of the split. Add images of other patients, or, where the patient "
-        "numbers are placeholders, give a table with true ones in the column 'patient'.",
+        "numbers are placeholders, give a table with true ones in the column 'patient'. Where the folders are "
+        "patients, not classes, say where the classes stand: in a table or in DICOM headers.",
         code="too-few-patients",
     )
 

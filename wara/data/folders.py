@@ -14,14 +14,15 @@ from wara.data.words import split_of
 from wara.imaging.formats import is_image_name
 
 UNUSED_TABLE = "a table that was not named as the one of the labels"
+DISC_INDEX = "the index of a disc, not an image"
 
 
 def from_folders(names: Sequence[str]) -> tuple[str, list[Item], list[PassedOver]]:
     """Return the layout ("class-folders" or "split-folders"), the images in classes, and what is passed over."""
     images, passed_over = [], []
     for name in names:
-        if name.rpartition("/")[2].upper() == "DICOMDIR":
-            passed_over.append(PassedOver(name, "the index of a disc, not an image"))
+        if is_disc_index(name):
+            passed_over.append(PassedOver(name, DISC_INDEX))
         elif is_image_name(name):
             images.append(name.split("/"))
         else:
@@ -67,6 +68,11 @@ def _has_splits_in_classes(images: list[list[str]]) -> bool:
     words = {parts[1] if len(parts) > 2 else "" for parts in images if len(parts) > 1}
     sides = {split_of(word) for word in words}
     return None not in sides and {"train"} < sides
+
+
+def is_disc_index(name: str) -> bool:
+    """Whether a file is the index of a DICOM disc, by its name."""
+    return name.rpartition("/")[2].upper() == "DICOMDIR"
 
 
 def not_an_image(name: str) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from wara.data.folders import from_folders, not_an_image
+from wara.data.folders import from_folders, is_disc_index, not_an_image
 from wara.data.grids import is_table_name
 from wara.data.items import Catalogue, Item, PassedOver, class_names, frame_name_parts
 from wara.data.mapping import Mapping
@@ -18,7 +18,7 @@ from wara.data.sources import Source
 from wara.data.tables import Row, find_table, parse_table, resolve_files
 from wara.data.words import number
 from wara.errors import InputError
-from wara.imaging.formats import is_image_name
+from wara.imaging.formats import is_image_name, is_raster_name
 
 _LAYOUTS = (
     "Put the images into one folder per class, or into train, val and test folders over class folders, "
@@ -59,6 +59,8 @@ def read_catalogue(source: Source, labels: Path | str | None = None, mapping: Ma
         layout = "csv"
     else:
         layout, items, passed_over = from_folders(names)
+        if items and _is_disc(names):
+            raise _disc()
     if not items:
         raise _nothing(source, names, passed_over)
     items = sorted(items, key=lambda item: item.file)
@@ -124,6 +126,22 @@ def _item(row: Row, name: str, source: Source) -> Item:
     frame = None if name in source else frame_name_parts(name)[1]
     patient = patient_code(row.patient) if row.patient else None
     return Item(name, row.label, patient, row.split, frame=frame, sex=row.sex, age=row.age)
+
+
+def _is_disc(names: list[str]) -> bool:
+    """Whether this is a DICOM disc, or what was copied from one: its index on top, and DICOM files alone."""
+    indexed = any(is_disc_index(name) for name in names if "/" not in name)
+    return indexed and not any(is_raster_name(name) for name in names)
+
+
+def _disc() -> InputError:
+    return InputError(
+        "The folders of a DICOM disc are patients and studies, not classes",
+        seen="the index of a disc, DICOMDIR",
+        remedy="Say where the classes stand: in a table with the columns file and label, or in an attribute of the "
+        "DICOM headers. If the folders are classes after all, leave the file DICOMDIR out.",
+        code="no-classes",
+    )
 
 
 def _nothing(source: Source, names: list[str], passed_over: list[PassedOver]) -> InputError:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from wara.data.dicom_tags import label_keyword, patient_keyword, read_tags
 from wara.data.drawn_masks import REASON as A_MASK
 from wara.data.drawn_masks import drawn_masks
-from wara.data.folders import from_folders, not_an_image
+from wara.data.folders import DISC_INDEX, from_folders, is_disc_index, not_an_image
 from wara.data.grids import Grid, is_table_name, named
 from wara.data.kept import Kept
 from wara.data.mapping import Mapping
@@ -204,8 +204,8 @@ class Reader:
         return facts
 
     def _reading(self, name: str) -> Reading:
-        if name.rsplit("/", 1)[-1].upper() == "DICOMDIR":
-            return Reading(name, reason="the index of a disc, not an image")
+        if is_disc_index(name):
+            return Reading(name, reason=DISC_INDEX)
         places = {
             "table": self._from_table(name),
             "pattern": self._from_pattern(name),

@@ -31,11 +31,20 @@ def is_image_name(name: str) -> bool:
 
     A name without a suffix, or with one of digits (``1.2.840.113619.2.5``), is often a DICOM file.
     """
+    suffix = _suffix(name)
+    return suffix in IMAGE_SUFFIXES or suffix == "" or suffix[1:].isdigit()
+
+
+def is_raster_name(name: str) -> bool:
+    """Whether a file of this name is a picture of a kind other than DICOM."""
+    return _suffix(name) in RASTER_SUFFIXES
+
+
+def _suffix(name: str) -> str:
     # As ``PurePosixPath(name).suffix``, which takes longer than all else here; this is asked of 100,000 names.
     file = name.rpartition("/")[2]
     dot = file.rfind(".")
-    suffix = file[dot:].lower() if 0 < dot < len(file) - 1 else ""
-    return suffix in IMAGE_SUFFIXES or suffix == "" or suffix[1:].isdigit()
+    return file[dot:].lower() if 0 < dot < len(file) - 1 else ""
 
 
 def sniff(data: bytes, name: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from backend.db import Job
 from backend.settings import Settings
-from tests.backend.support import API, Studio, assert_problem, make_zip, png, study
+from tests.backend.support import API, Studio, assert_problem, make_zip, png, study, wait_until
+from tests.backend.test_no_identifier_is_written import dicom
 from tests.wara.data.test_grids import workbook
 
 PATTERN = r"(?P<patient>\d+)_(?P<label>[a-z]+)"
@@ -98,6 +101,28 @@ def test_a_data_set_that_a_training_uses_is_left_alone(studio: Studio) -> None:
                 preset="quick", state="running", cancel_requested=True)
         )  # fmt: skip
     assert_problem(put(studio, found["id"], {"source": "folders"}), 409, "dataset-in-use")
+
+
+@pytest.mark.parametrize(
+    ("index", "each", "code"),
+    [({"DICOMDIR": b"an index"}, 2, "no-classes"), ({}, 2, "class-too-small"), ({}, 3, "too-few-patients")],
+)
+def test_folders_of_patients_are_asked_about_and_the_header_then_gives_the_classes(
+    studio: Studio, index: dict[str, bytes], each: int, code: str
+) -> None:
+    disc = dict(index)
+    for patient in range(8):
+        told = {"PatientID": f"p-{patient}", "BodyPartExamined": ("HEAD", "CHEST")[patient % 2]}
+        for n in range(each):
+            disc[f"P{patient}/S0/IM{n}"] = dicom(10 * patient + n, coarse=patient % 2 == 0, **told)
+    found = studio.upload({"disc.zip": make_zip(disc)}).json()
+    asked = wait_until(lambda: (now := studio.dataset(found["id"]))["status"] == "mapping" and now)
+    assert asked["error"]["code"] == code
+    assert put(studio, found["id"], {"source": "dicom", "label_tag": "BodyPartExamined"}).status_code == 202
+    ready = studio.checked(found["id"])
+    assert (ready["status"], ready["images"], ready["error"]) == ("ready", 8 * each, None)
+    assert [entry["name"] for entry in ready["classes"]] == ["CHEST", "HEAD"]
+    assert studio.http.get(f"{API}/datasets/{found['id']}/report").json()["patients"] == 8
 
 
 def test_what_is_not_here_or_not_yet_here_is_refused(studio: Studio) -> None:

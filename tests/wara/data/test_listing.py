@@ -109,6 +109,15 @@ def test_what_is_no_image_is_passed_over_with_its_reason(folder):
     }
 
 
+def test_folders_of_a_dicom_disc_are_no_classes(folder):
+    disc = ["DICOMDIR", "PAT1/ST1/IM1", "PAT1/ST1/IM2", "PAT2/ST1/IM1", "PAT2/ST1/IM2"]
+    error = _refusal(folder(disc))
+    assert error.code == "no-classes"
+    assert "patients and studies" in error.what and "PAT" not in str(error)
+    table = {"labels.csv": "file,label\nPAT1/ST1/IM1,a\nPAT2/ST1/IM2,b\n"}
+    assert len(_read(folder(dict.fromkeys(disc) | table, "with a table")).items) == 2
+
+
 def test_images_beside_the_sides_are_passed_over(folder):
     catalogue = _read(folder(["train/a/1.png", "test/b/2.png", "extra/a/3.png", "train/4.png"]))
     assert [item.file for item in catalogue.items] == ["test/b/2.png", "train/a/1.png"]
