@@ -9,6 +9,7 @@ from typing import Any
 
 from backend.storage import write_atomically
 from wara.data.catalogue import Catalogue, read_catalogue, require_trainable
+from wara.data.folders import is_disc_index
 from wara.data.grids import is_table_name
 from wara.data.sources import Source, open_source
 from wara.errors import InputError
@@ -55,7 +56,7 @@ def list_upload(staging: Path, source: str, labels: str | None) -> Catalogue:
 def count_images(folder: Path, source: str) -> int:
     """Return how many files of an upload may be images, by their names."""
     with open_source(folder / source) as opened:
-        return sum(is_image_name(name) for name in opened.names())
+        return sum(is_image_name(name) and not is_disc_index(name) for name in opened.names())
 
 
 def labels_are_unknown(error: InputError, staging: Path, source: str) -> bool:

@@ -117,7 +117,7 @@ def test_folders_of_patients_are_asked_about_and_the_header_then_gives_the_class
             disc[f"P{patient}/S0/IM{n}"] = dicom(10 * patient + n, coarse=patient % 2 == 0, **told)
     found = studio.upload({"disc.zip": make_zip(disc)}).json()
     asked = wait_until(lambda: (now := studio.dataset(found["id"]))["status"] == "mapping" and now)
-    assert asked["error"]["code"] == code
+    assert (asked["error"]["code"], asked["images"]) == (code, 8 * each)
     assert put(studio, found["id"], {"source": "dicom", "label_tag": "BodyPartExamined"}).status_code == 202
     ready = studio.checked(found["id"])
     assert (ready["status"], ready["images"], ready["error"]) == ("ready", 8 * each, None)
