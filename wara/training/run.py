@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
-import json
 import math
-import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +31,6 @@ from wara.evaluation.predictions import write_predictions
 from wara.heap import give_back
 from wara.home import remember_weights
 from wara.training import outputs
-from wara.training.checkpoint import Checkpoint
 from wara.training.device import device_name, peak_memory_mb, resolve_device
 from wara.training.figures import write_curves, write_figures
 from wara.training.fit_readout import fit_readout, most_images
@@ -43,6 +39,7 @@ from wara.training.loop import Emit, Stop
 from wara.training.methods import build, count_parameters, save
 from wara.training.readout import is_settled
 from wara.training.recipe import Recipe
+from wara.training.run_folder import clean, held, in_plain_words, own_cache, prepare_folder, require_same
 from wara.training.shares import number_of, parts_of
 from wara.training.study_data import SPLITS, StudyData
 from wara.training.testing import Side, Tested, measure_model, training_rows
@@ -95,10 +92,12 @@ def train(
     began = time.perf_counter()
     device = resolve_device(recipe.device)
     parts = accumulate
+    hold = contextlib.ExitStack()
     try:
-        finished = _prepare_folder(out, resume, recipe)
+        finished = prepare_folder(out, resume, recipe)
+        hold.enter_context(held(out))
         if finished is not None:
-            _clean(out)
+            clean(out)
             emit({"type": "done", "metrics": finished})
             return finished
         _seed(recipe.seed, device)
@@ -123,7 +122,7 @@ def train(
         if settled:
             _fit_readout(model, study, backbone, recipe, small, device, emit, stop)
         fitted = fit_study(
-            model, backbone, study, recipe, small, out, _own_cache(out), device=device, emit=emit, resume=resume,
+            model, backbone, study, recipe, small, out, own_cache(out), device=device, emit=emit, resume=resume,
             accumulate=parts, stop=stop, began=began,
         )  # fmt: skip
         outputs.write_history(out, fitted.history)
@@ -162,51 +161,18 @@ def train(
         outputs.write_card(out, render_card(stored, metrics, report))
         outputs.write_json(out / outputs.METRICS, metrics)
     except (OSError, SafetensorError) as error:
-        raise _plain(error, out) from error
+        raise in_plain_words(error, out) from error
     except torch.OutOfMemoryError as error:
         raise InputError(
             "The device has not enough memory for this training",
             seen=f"{math.ceil(recipe.batch_size / parts)} images at once",
             remedy="Halve the batch size, or choose a smaller backbone.", code="out-of-memory",
         ) from error  # fmt: skip
-    _clean(out)
+    finally:
+        hold.close()
+    clean(out)
     emit({"type": "done", "metrics": metrics})
     return metrics
-
-
-def _clean(out: Path) -> None:
-    """Take away what only a run under way needs; one that was killed while it did so does it when it is resumed."""
-    Checkpoint(out / outputs.CHECKPOINT).remove()
-    shutil.rmtree(_own_cache(out), ignore_errors=True)
-
-
-def _prepare_folder(out: Path, resume: bool, recipe: Recipe) -> dict[str, Any] | None:
-    """Make the folder; return the metrics of a run that is already whole and is being resumed."""
-    if out.exists() and not out.is_dir():
-        raise InputError(
-            "The output is a file, not a folder", seen=out.name, remedy="Name a new folder with --out.",
-            code="out-not-a-folder",
-        )  # fmt: skip
-    own = {_own_cache(out).name}  # what a run that was refused while reading may have left
-    held = {entry.name for entry in out.iterdir()} - own if out.is_dir() else set()
-    if resume and held and not held & {outputs.RECIPE, outputs.CHECKPOINT}:
-        raise InputError(
-            "The output folder holds something else than a run", seen=out.name,
-            remedy="Name the folder of the run that is to go on.", code="out-not-a-run",
-        )  # fmt: skip
-    if held and not resume:
-        raise InputError(
-            "The output folder is not empty",
-            seen=out.name,
-            remedy="Name a new folder, or add --resume to go on with the run that it holds.",
-            code="out-not-empty",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    if resume and (out / outputs.METRICS).is_file():
-        _require_same_options(outputs.read_recipe(out), recipe)
-        metrics: dict[str, Any] = json.loads((out / outputs.METRICS).read_text(encoding="utf-8"))
-        return metrics
-    return None
 
 
 def _seed(seed: int, device: torch.device) -> None:
@@ -214,10 +180,6 @@ def _seed(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-
-
-def _own_cache(out: Path) -> Path:
-    return out / ".pixels"
 
 
 def _read(
@@ -242,7 +204,7 @@ def _read(
         # Before the images are decoded, so that a wrong option or file is said at once and not minutes later.
         backbone = load_backbone(recipe.backbone, len(catalogue.classes), image_size=recipe.image_size)
         build(backbone, recipe)
-        folder = cache or _own_cache(out)
+        folder = cache or own_cache(out)
         folder.mkdir(parents=True, exist_ok=True)
         path = (
             folder / f"{catalogue.fingerprint[:24]}-{backbone.size}-{recipe.fit}-{recipe.frames}-{recipe.window}.pixels"
@@ -333,46 +295,5 @@ def _write_recipe(
         "packages": outputs.package_versions(),
     }  # fmt: skip
     if resume and (out / outputs.RECIPE).is_file():
-        _require_same(outputs.read_recipe(out), stored)
+        require_same(outputs.read_recipe(out), stored)
     outputs.write_json(out / outputs.RECIPE, stored)
-
-
-def _require_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    # Runs of earlier versions know of no decisions, and not of options that came since: those were as by default.
-    options = {each.name: each.default for each in dataclasses.fields(Recipe)}
-    before = {"decisions": [], **options, **before}
-    free = ("packages", "device", "device_name", "accumulate")
-    differing = [key for key in now if key not in free and before.get(key) != now[key]]
-    if differing:
-        raise InputError(
-            "The run cannot be resumed with other options or data",
-            seen=", ".join(differing),
-            remedy="Resume with the options that it was started with, or start a new run.",
-            code="resume-mismatch",
-        )
-
-
-def _require_same_options(stored: dict[str, Any], recipe: Recipe) -> None:
-    """Refuse to take a finished run for one with other options."""
-    recipe = recipe.for_images(stored["data"]["splits"]["train"])
-    now = recipe.to_dict() | {"backbone": recipe.backbone.partition(":")[0], "device": stored.get("device")}
-    _require_same(stored | {"backbone": stored["backbone"]["name"]}, now)
-
-
-def _plain(error: Exception, out: Path) -> Exception:
-    number = getattr(error, "errno", None)
-    if isinstance(error, SafetensorError):  # it keeps the number in its text only
-        found = re.search(r"os error (\d+)", str(error))
-        number = int(found.group(1)) if found else None
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return InputError(
-            "There is no space left on the disk", seen=out.name,
-            remedy="Free some space and go on with --resume; what was done until the last epoch is kept.",
-            code="disk-full",
-        )  # fmt: skip
-    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-        return InputError(
-            "The output folder cannot be written", seen=out.name, remedy="Name a folder that you may write to.",
-            code="out-not-writable",
-        )  # fmt: skip
-    return error

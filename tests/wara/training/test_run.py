@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
@@ -97,31 +96,6 @@ def test_events_come_in_order_and_end_with_the_metrics(image_folder: Path, pixel
     assert json.loads(json.dumps(events)) == events
 
 
-def test_resuming_a_whole_run_returns_its_metrics_and_other_options_are_refused(
-    image_folder: Path, pixel_cache: Path, tmp_path: Path
-) -> None:
-    first = train(image_folder, tmp_path / "run", small_recipe(), cache=pixel_cache)
-    assert train(image_folder, tmp_path / "run", small_recipe(), cache=pixel_cache, resume=True) == first
-
-    with pytest.raises(InputError, match=r"other options or data \(seen: .*rank"):
-        train(image_folder, tmp_path / "run", small_recipe(rank=4), cache=pixel_cache, resume=True)
-    (tmp_path / "run" / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"cannot be resumed with other options or data \(seen: .*rank"):
-        train(image_folder, tmp_path / "run", small_recipe(rank=4), cache=pixel_cache, resume=True)
-
-
-def test_resuming_in_a_folder_that_holds_something_else_is_refused(image_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.txt").write_text("mine")
-    with pytest.raises(InputError, match="something else than a run"):
-        train(image_folder, tmp_path, small_recipe(), resume=True)
-
-
-def test_a_refusal_leaves_nothing_that_stands_in_the_way_of_the_next_try(image_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        train(image_folder, tmp_path / "run", small_recipe(rank=97))
-    assert train(image_folder, tmp_path / "run", small_recipe(epochs=1))["epochs_run"] == 1
-
-
 def test_a_copied_folder_is_the_same_data(image_folder: Path, pixel_cache: Path, tmp_path: Path) -> None:
     fingerprints = []
     for name in ("a", "b"):
@@ -131,32 +105,11 @@ def test_a_copied_folder_is_the_same_data(image_folder: Path, pixel_cache: Path,
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_an_output_folder_in_use_is_not_overwritten(image_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(InputError, match="not empty"):
-        train(image_folder, tmp_path, small_recipe())
-    assert (tmp_path / "mine.txt").read_text() == "keep me"
-
-
 def test_a_rank_larger_than_the_layers_is_said_before_images_are_decoded(image_folder: Path, tmp_path: Path) -> None:
     for method in ("wara", "tiny-wara", "lora"):
         with pytest.raises(InputError, match=r"rank of 1 to 96|Use 1 to 96"):
             train(image_folder, tmp_path / method, small_recipe(method=method, rank=97))
         assert not list((tmp_path / method).glob("**/*.pixels"))
-
-
-def test_a_full_disk_is_told_as_such(
-    image_folder: Path, pixel_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("wara.training.outputs.write_history", no_space)
-    with pytest.raises(InputError, match="no space left on the disk") as caught:
-        train(image_folder, tmp_path / "run", small_recipe(), cache=pixel_cache)
-    assert caught.value.code == "disk-full"
-    monkeypatch.undo()
-    assert train(image_folder, tmp_path / "run", small_recipe(), cache=pixel_cache, resume=True)["epochs_run"] == 2
 
 
 def test_unreadable_images_are_counted_and_the_others_trained_on(tmp_path: Path) -> None:
