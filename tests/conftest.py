@@ -30,6 +30,7 @@ pytest_plugins = ("pytester",)
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 20_250_624
+LONG = frozenset({"e2e", "crash", "hostile"})  # folders of tests that take minutes
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 _OWN_NAMES = frozenset({"", "localhost", "localhost.localdomain", "0.0.0.0", "::", "::1", socket.gethostname()})
@@ -132,7 +133,11 @@ def chromium() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests by what they ask for, so that ``-m "not browser and not shared"`` always means it."""
+    """Mark the tests by what they ask for, so that ``-m "not browser and not shared"`` always means it.
+
+    Those that take longest come first: at the end of a run one worker would wait for the other's.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
     for item in items:
         names = getattr(item, "fixturenames", ())
         for fixture, marker in (("shared_dir", "shared"), ("chromium", "browser")):
