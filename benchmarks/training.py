@@ -29,6 +29,8 @@ from benchmarks.timing import in_turn
 FLOAT32, BFLOAT16 = "LoRA script, float32", "LoRA script, bfloat16 autocast"
 FLAGS = {FLOAT32: (), BFLOAT16: ("--bf16",)}
 WORKERS = (0, 1, 2)
+# As the script: adapters in all blocks. By default WaRA has them in the upper half, beside a readout.
+ALL_BLOCKS = ("wara:readout=none", "tiny-wara:readout=none")
 TRIAL_STEPS = 6
 EVALUATED = {"val": 12, "test": 12}  # where only the speed of training is asked for
 QUICK = {"steps": 4, "epochs": 2, "rounds": 2, "batch": 8, "images": 32, "workers": 0}
@@ -75,7 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reach-rounds", type=int, default=1, help="of the second part, each another seed; 0: without")
     parser.add_argument("--images", type=int, default=600, help="drawn for training, where there is no DATA")
     parser.add_argument("--workers", type=int, help="of the script's DataLoader; else the fastest of 0, 1 and 2")
-    parser.add_argument("--methods", default="wara,tiny-wara", help="with options behind a colon, wara:readout=auto")
+    parser.add_argument("--methods", default=",".join(ALL_BLOCKS), help="with options behind a colon, wara:rank=4")
     if parser.parse_args().quick:
         parser.set_defaults(**QUICK)
     options = parser.parse_args()

@@ -19,8 +19,8 @@ def render_exports(model: dict[str, Any]) -> str:
     )
     if method in _MADE_OF_SCALES:
         merged += (
-            " Possible only where training left all scales of detail with the same weight, which is rare for this "
-            "method; otherwise you are told so."
+            " Possible only without a second opinion, and where training left all scales of detail with the same "
+            "weight, which is rare for this method; otherwise you are told so."
         )
     page = escape(browser_url("models", model_id, "card", format="html"))
     whole = escape(browser_url("models", model_id, "download"))

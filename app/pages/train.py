@@ -40,8 +40,9 @@ TARGETS = (
     ("proj", "behind attention (proj)"),
 )
 READOUTS = (
-    ("", "none (usual)"),
+    ("", "usual for the method"),
     ("auto", "from the lower layers"),
+    ("none", "none"),
 )
 ACTIVATIONS = (("", "none (usual)"), ("none", "none"), ("gelu", "GELU"), ("soft-threshold", "soft threshold"))
 FITS = (("", "fit on black (usual)"), ("pad", "fit on black"), ("crop", "cut the centre"), ("stretch", "stretch"))
@@ -295,7 +296,7 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         "last_blocks",
         "Only the last layers",
         term="last blocks",
-        placeholder="all",
+        placeholder="usual for the method",
         hint="Fewer train faster, most of all with a fixed number of looks (below).",
     ) + select(
         "target",
@@ -308,8 +309,8 @@ def _advanced(datasets: list[dict[str, Any]]) -> str:
         "Second opinion",
         READOUTS,
         term="readout",
-        hint="Also answers by how much detail of each size the lower layers see. The adapter is then in the upper "
-        "layers alone, which trains faster.",
+        hint="WaRA usually also answers by how much detail of each size the lower layers see. Its adapter is then in "
+        "the upper layers alone, which trains faster.",
     )
     subbands = (
         select("wavelet", "Wavelet", WAVELETS, hint="How the picture is taken apart into scales. haar is the fastest.")

@@ -292,7 +292,8 @@ def test_onnx_gives_the_probabilities_of_the_predictor(run: Path, images: Path, 
 
 def test_peft_export_holds_the_adapter_and_a_merge_is_refused_with_the_reason(run: Path, tmp_path: Path) -> None:
     assert wara("export", run, "--format", "peft", "--out", tmp_path / "a.zip").returncode == 0
-    assert set(zipfile.ZipFile(tmp_path / "a.zip").namelist()) == {"adapter_config.json", "adapter_model.safetensors"}
+    names = {"adapter_config.json", "adapter_model.safetensors", "readout.safetensors"}
+    assert set(zipfile.ZipFile(tmp_path / "a.zip").namelist()) == names
 
     refused = wara("export", run, "--format", "merged", "--out", tmp_path / "m.safetensors")
 

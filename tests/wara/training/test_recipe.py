@@ -48,7 +48,14 @@ def test_passes_that_were_set_by_hand_stay_as_they_are() -> None:
 
 def test_lora_and_wara_start_from_the_same_options() -> None:
     lora, wara = (Recipe.from_preset("quick", backbone="x", method=m).to_dict() for m in ("lora", "wara"))
-    assert {key for key in lora if lora[key] != wara[key]} == {"method"}
+    assert {key for key in lora if lora[key] != wara[key]} == {"method", "readout"}
+
+
+def test_a_second_answer_belongs_to_wara_unless_told_otherwise() -> None:
+    made = {method: Recipe.from_preset("quick", backbone="x", method=method).readout for method in METHODS}
+    assert made == dict.fromkeys(METHODS, "none") | {"wara": "auto", "tiny-wara": "auto"}
+    assert Recipe.from_preset("quick", backbone="x", method="wara", readout="none").readout == "none"
+    assert Recipe(backbone="x").readout == "none"  # of runs of before, whose recipes do not name it
 
 
 def test_few_numbers_go_behind_attention_unless_told_otherwise() -> None:
