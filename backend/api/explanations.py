@@ -36,6 +36,20 @@ class ScalePart(BaseModel):
     map: list[list[float]]
 
 
+class SecondOpinionPart(BaseModel):
+    """What one part of what the lower layers see adds to the second opinion's score, in logits."""
+
+    name: str
+    contribution: float
+
+
+class SecondOpinionOut(BaseModel):
+    """What the second opinion says by itself, before calibration; half of the answer of a model that has one."""
+
+    probabilities: dict[str, float]
+    parts: list[SecondOpinionPart]
+
+
 class ExplanationOut(BaseModel):
     """Why an image got its class; ``figures`` holds a PNG for each theme asked for, as an address of ``data:``."""
 
@@ -55,6 +69,7 @@ class ExplanationOut(BaseModel):
     attention_note: str | None
     method: str
     own_transform: bool
+    second_opinion: SecondOpinionOut | None
     figures: dict[str, str] = Field(description="theme: data:image/png;base64,...")
 
 

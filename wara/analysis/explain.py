@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wara.analysis.attention import attention_relevance
 from wara.analysis.relevance import STEPS, Relevance, UpdateRelevance
 from wara.analysis.scales import Scale, scales_of
+from wara.analysis.second_opinion import SecondOpinion, second_opinion
 from wara.errors import InputError
 from wara.imaging import read_squares
 from wara.inference import Predictor
@@ -46,6 +47,7 @@ class Explanation:
         patch_size: width of a token in pixels.
         own_transform: False for LoRA, looked at through a transform that is not its own.
         method: ``"wara"``, ``"tiny-wara"`` or ``"lora"``.
+        second: what the second answer says by itself; None where the model has none. `on` and `off` are of both.
     """
 
     file: str
@@ -73,9 +75,10 @@ class Explanation:
     patch_size: int | None
     own_transform: bool
     method: str
+    second: SecondOpinion | None = None
 
     def sentence(self) -> str:
-        """Say which scales carried the decision, and by how much."""
+        """Say which scales carried the decision, and by how much; and what the second answer says, if any."""
         return read_explanation(self)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,6 +111,7 @@ class Explanation:
             "attention_note": self.attention_note,
             "method": self.method,
             "own_transform": self.own_transform,
+            "second_opinion": None if self.second is None else self.second.to_json(self.classes),
         }  # fmt: skip
 
 
@@ -154,7 +158,10 @@ class Explainer:
                 attention = attention_relevance(predictor.model, images, *places)[0].numpy()
             except InputError as error:
                 note = error.sentence()
-        return self._explanation(replace(answer, file=name), found, pixels, aspect, attention, note)
+            places_of = int(found.target[0]), int(found.against[0])
+            second = second_opinion(predictor.model, images, *places_of, self.relevance.patch_size)
+        explanation = self._explanation(replace(answer, file=name), found, pixels, aspect, attention, note)
+        return replace(explanation, second=second)
 
     def _read(self, content: bytes, name: str) -> tuple[list[NDArray[np.uint8]], float]:
         """Return a file's images as the model takes them, and width over height at which they are to be shown."""
@@ -219,8 +226,11 @@ def read_explanation(found: Explanation) -> str:
     target = f"\N{LEFT DOUBLE QUOTATION MARK}{found.target}\N{RIGHT DOUBLE QUOTATION MARK}"
     against = f"\N{LEFT DOUBLE QUOTATION MARK}{found.against}\N{RIGHT DOUBLE QUOTATION MARK}"
     score = f"its score over {against} went from {_signed(found.off)} to {_signed(found.on)}"
+    more = ""
+    if found.second is not None:
+        more = f" {found.second.sentence(target, found.classes.index(found.target))}"
     if found.shares is None or abs(change) < _HARDLY:
-        return f"The adapter hardly changed this answer: {score}."
+        return f"The adapter hardly changed this answer: {score}.{more}"
     direction = 1 if sum(found.contributions) >= 0 else -1
     parts = list(zip(found.scales, found.contributions, found.shares, strict=True))
     parts.sort(key=lambda part: -part[1] * direction)
@@ -234,7 +244,7 @@ def read_explanation(found: Explanation) -> str:
     sentences = [f"{lead}{', ' + _enumerate(rest) if rest else ''}{'; ' + _enumerate(back) if back else ''}."]
     token = f"; {_signed(found.prefix)} of that came by the class token, which has no place in the picture"
     sentences.append(f"In all, {score}{token if abs(found.prefix) >= _HARDLY else ''}.")
-    return " ".join(sentences)
+    return " ".join(sentences) + more
 
 
 def _size(scale: Scale) -> str:

@@ -95,6 +95,18 @@ class SubbandReadout(nn.Module):
         """Return the scores of classes (b, k) of what was read at all depths (b, f)."""
         return F.linear((read - self.centre) / self.scale, self.weight, self.bias)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is read at each depth: the class token, where there is one, the mean, levels of detail, coarse first."""
+        levels = (str(level) for level in range(len(self._levels), 0, -1))
+        return (*(("class token",) if self.grid.num_prefix_tokens else ()), "mean", *levels)
+
+    def scores_by_part(self, read: Tensor) -> Tensor:
+        """Return what each part adds to the scores at all depths: (b, f) -> (b, k, parts). The bias is in none."""
+        shape = (-1, len(self.depths), len(self.parts), self.features // len(self.depths) // len(self.parts))
+        seen = (read - self.centre) / self.scale
+        return torch.einsum("bdpc,kdpc->bkp", seen.view(shape), self.weight.view(shape))
+
     @torch.no_grad()
     def fill(self, centre: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
         """Take over fitted numbers, of the shapes of the attributes of these names.
