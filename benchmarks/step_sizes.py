@@ -1,7 +1,7 @@
 """Which step size a method should have by default: the app's trainings at several, without a look at test images.
 
     python -m benchmarks.step_sizes DATA --backbone SPEC [--method wara] [--rates 0.001,0.002,0.003] [--head 0.003]
-        [--json FILE]
+        [--option readout=none] [--json FILE]
 
 DATA holds labels.csv (file, label, split, perhaps patient). All images are of its training side: some train, some
 choose the pass, and the others, on which nothing is trained, say how good the model became; patients are on one side.
@@ -41,7 +41,7 @@ def main() -> None:
         counts = {side: getattr(options, side) for side in SIDES}
         labels = inner_sides(options.data / LABELS_FILE, scratch / "sides.csv", counts, seed=options.seed)
         found = {rate: _train(options, labels, rate, recipe) for rate in rates}
-    named = f"{options.method} in {options.target}" if options.target else options.method
+    named = " ".join([f"{options.method} in {options.target}" if options.target else options.method, *options.option])
     head = "" if options.head is None else f", head {options.head:g}"
     what = f"{options.data.name}, {options.train} images, {options.backbone.partition(':')[0]}, {named}{head}"
     first = rates[0]
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", default="embedded", help="a spec, as of python -m wara train")
     parser.add_argument("--method", default="wara")
     parser.add_argument("--target", help="qkv or proj; else the method's usual one")
+    parser.add_argument("--option", action="append", default=[], help="KEY=VALUE, any other option of the training")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--rates", default="0.001,0.002,0.003")
     parser.add_argument("--head", type=float, help="step size of the head; else the method's usual one")
@@ -72,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace, labels: Path, rate: float, recipe: Mapping[str, Any]) -> dict[str, Any]:
     # A head that is all there is has the step size itself.
-    fields = {"learning_rate": rate, "seed": options.seed, "target": options.target, **recipe}
+    named = dict(pair.split("=", 1) for pair in options.option)
+    fields = {"learning_rate": rate, "seed": options.seed, "target": options.target, **recipe, **named}
     if options.method == "linear-probe":
         fields["head_learning_rate"] = rate
     elif options.head is not None:
