@@ -87,12 +87,13 @@ def test_an_export_that_fails_is_said_and_not_a_500(program: str, tmp_path: Path
 def test_a_peft_export_holds_the_adapter(http: Any, model: str) -> None:
     answer = http.get(f"{model}/export", params={"format": "peft"})
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        assert set(archive.namelist()) == {"adapter_config.json", "adapter_model.safetensors"}
+        names = {"adapter_config.json", "adapter_model.safetensors", "readout.safetensors"}
+        assert set(archive.namelist()) == names
 
 
 def test_a_merge_that_would_not_be_exact_is_refused_with_the_reason(http: Any, model: str) -> None:
     problem = assert_problem(http.get(f"{model}/export", params={"format": "merged"}), 422, "export-not-mergeable")
-    assert "gains differ" in problem["seen"] and "onnx or peft" in problem["remedy"]
+    assert "readout" in problem["seen"] and "as onnx" in problem["remedy"]
     assert scratch(http) == []
 
 
